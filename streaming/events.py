@@ -1,0 +1,112 @@
+"""Markers of the event stream: stimulations and reports, one JSON object each (CONTRACT, event stream)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from models.errors import RigFault
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulation:
+    """A train of current pulses through one electrode. `electrode` is 1-based, as printed on the array."""
+
+    trial: int | None
+    electrode: int | None
+    current_ua: float | None
+    duration_s: float
+    pulses: int | None = None
+    phase_us: float | None = None
+    interphase_us: float | None = None
+    frequency_hz: float | None = None
+    trigger_id: str | None = None
+
+    @property
+    def last_pulse_end_s(self) -> float:
+        """Seconds from onset to the end of the last pulse; the whole duration where the pulses are not given.
+
+        (pulses - 1) / frequency + 2 phases + interphase; 163.73 ms for the 50-pulse train of the MAE paper.
+        """
+        if self.pulses and self.frequency_hz and self.phase_us is not None and self.interphase_us is not None:
+            return (self.pulses - 1) / self.frequency_hz + (2 * self.phase_us + self.interphase_us) * 1e-6
+        return self.duration_s
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The participant's answer to a trial."""
+
+    trial: int | None
+    perceived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event of a kind that we do not know: logged, otherwise ignored."""
+
+    event: str
+
+
+Marker = Stimulation | Report | UnknownEvent
+
+
+def parse_marker(text: str) -> Marker:
+    """One marker string of the event stream as a Marker.
+
+    Raises:
+        RigFault: not a JSON object, or a known event whose fields are missing, of the wrong type or not finite.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise RigFault(f"malformed marker: found {text[:80]!r}, expected one JSON object with an 'event'")
+    event = fields.get("event")
+    if event == "stim":
+        return Stimulation(
+            trial=_integer(fields, "trial"),
+            electrode=_integer(fields, "electrode"),
+            current_ua=_number(fields, "current_ua"),
+            duration_s=_required_duration(fields),
+            pulses=_integer(fields, "pulses"),
+            phase_us=_number(fields, "phase_us"),
+            interphase_us=_number(fields, "interphase_us"),
+            frequency_hz=_number(fields, "frequency_hz"),
+            trigger_id=None if fields.get("trigger_id") is None else str(fields["trigger_id"]),
+        )
+    if event == "report":
+        perceived = fields.get("perceived")
+        if not isinstance(perceived, bool):
+            raise RigFault(f"malformed report marker: found perceived={perceived!r}, expected true or false")
+        return Report(trial=_integer(fields, "trial"), perceived=perceived)
+    return UnknownEvent(str(event)[:80])
+
+
+def _number(fields: dict[str, object], name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise RigFault(f"malformed stim marker: found {name}={value!r}, expected a number that is not negative")
+    return float(value)
+
+
+def _integer(fields: dict[str, object], name: str) -> int | None:
+    value = _number(fields, name)
+    if value is None:
+        return None
+    if not value.is_integer():
+        raise RigFault(f"malformed marker: found {name}={value!r}, expected an integer")
+    return int(value)
+
+
+def _required_duration(fields: dict[str, object]) -> float:
+    duration = _number(fields, "duration_s")
+    if duration is None:
+        raise RigFault("malformed stim marker: found no duration_s, expected the train's length in seconds")
+    if duration > 10.0:
+        raise RigFault(f"malformed stim marker: found duration_s={duration}, expected at most 10 s")
+    return duration

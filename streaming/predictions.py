@@ -1,0 +1,55 @@
+"""A prediction: what the decoder said about one window, when, and how far it may be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.chunk import SourceKind
+
+Mode = Literal["continuous", "evoked"]
+Flag = Literal[
+    "gap",
+    "backlog",
+    "blanking",
+    "late_marker",
+    "settling",
+    "channels",
+    "not_finite",
+    "not_calibrated",
+    "overload",
+    "drift",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time went, in milliseconds: signal chain, waiting, inference; `total` from the newest sample's clock
+    time to the moment the prediction was handed over."""
+
+    signal: float
+    queue: float
+    inference: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One prediction per due window. `probability` and `embedding` are None where they cannot be vouched for, and
+    `flags` then says why. `sample_time` belongs to `last_sample`, the newest sample that the window rests on."""
+
+    seq: int
+    source: SourceKind
+    sample_time: float
+    last_sample: int
+    mode: Mode
+    trial: int | None
+    model: str
+    probability: float | None
+    embedding: NDArray[np.float32] | None
+    usable_channels: int
+    flags: tuple[Flag, ...]
+    latency_ms: Latency
