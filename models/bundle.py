@@ -1,0 +1,282 @@
+"""The bundle: one exported decoder as a directory that says what it is, whose it is, and how to tell that it still works.
+
+    NAME/VERSION/manifest.json      everything below, and the sha256 of every other file
+                 model.onnx         float32; self-contained
+                 model.int8.onnx    the same with int8 weights (optional)
+                 golden.npz         windows with the embeddings and probabilities that they must give
+                 card.md            how it was made and what it was measured to do
+
+The layout is Triton's model repository. Reading needs neither torch nor onnx. Files are read once, hashed, and used from
+memory, so what was checked is what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import BundleFault, OperatorFault
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+PROBES = ("prestimulus", "evoked")
+
+ProviderName = Literal["cpu", "cuda"]
+PrecisionName = Literal["float32", "int8"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ArrayIdentity(_Part):
+    """The array and channel map it was fitted to; `sha256` is `ArrayMap.sha256()` of labels and positions."""
+
+    name: str
+    labels: tuple[str, ...]
+    positions: tuple[tuple[float, float], ...] | None = None
+    sha256: str
+
+
+class InputSpec(_Part):
+    """What `window` must be: (channels, bins) of MUA normalised as the chain settings say."""
+
+    channels: int = Field(gt=0)
+    bins: int = Field(gt=0)
+    bin_rate_hz: int = Field(default=1000, gt=0)
+    rate_hz: float = Field(gt=0)  # of the broadband stream it was fitted to
+    unit: str = "z"
+
+
+class Frozen(_Part):
+    """Median and MAD per channel of a calibration block, for the `robust_frozen` normaliser."""
+
+    median_uv: tuple[float, ...]
+    mad_uv: tuple[float, ...]
+
+
+class Calibration(_Part):
+    """Platt scaling, already folded into the graph: probability = sigmoid(slope * score + offset)."""
+
+    slope: float
+    offset: float
+    trials: int
+    folds: int
+
+
+class Probe(_Part):
+    """A calibrated readout of the embedding. `window` is in bins from onset; `metrics` are on trials it never saw."""
+
+    window: tuple[int, int]
+    calibration: Calibration
+    prevalence: float = Field(ge=0, le=1)  # of perceived trials in the fitting part
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+
+class Precision(_Part):
+    """One model file, and how far from the golden vectors it may land on this machine."""
+
+    file: str
+    probability_tolerance: float = Field(gt=0)
+    embedding_tolerance: float = Field(gt=0)  # of the largest |golden embedding|
+
+
+class Manifest(_Part):
+    format: int = FORMAT
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    version: int = Field(gt=0)
+    participant: str
+    array: ArrayIdentity
+    input: InputSpec
+    chain: dict[str, Any]
+    chain_sha256: str
+    frozen: Frozen | None = None
+    min_usable_channels: int = Field(gt=0)
+    embedding_size: int = Field(gt=0)
+    probes: dict[Literal["prestimulus", "evoked"], Probe] = Field(default_factory=dict)
+    precisions: dict[PrecisionName, Precision]
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)  # name -> sha256
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Manifest:
+        channels = self.input.channels
+        if len(self.array.labels) != channels:
+            raise ValueError(f"array has {len(self.array.labels)} labels for {channels} channels")
+        if self.array.positions is not None and len(self.array.positions) != channels:
+            raise ValueError(f"array has {len(self.array.positions)} positions for {channels} channels")
+        if self.frozen and not len(self.frozen.median_uv) == len(self.frozen.mad_uv) == channels:
+            raise ValueError(f"frozen normalisation is not of {channels} channels")
+        if self.min_usable_channels > channels:
+            raise ValueError(f"min_usable_channels {self.min_usable_channels} of {channels} channels")
+        if "float32" not in self.precisions:
+            raise ValueError("no float32 model")
+        if self.chain_sha256 != chain_sha256(self.chain):
+            raise ValueError("chain settings do not have the hash stated for them")
+        return self
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """`windows` (n, channels, bins), `usable` (n, channels), `embedding` (n, D), `probabilities` name -> (n,)."""
+
+    windows: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    embedding: NDArray[np.float32]
+    probabilities: dict[str, NDArray[np.float32]]
+
+    def to_bytes(self) -> bytes:
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer, windows=self.windows, usable=self.usable, embedding=self.embedding, **self.probabilities
+        )
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files all have the hashes of its manifest, held in memory."""
+
+    path: Path
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    def golden(self) -> Golden:
+        """
+        Raises:
+            BundleFault: the golden vectors are not of the shapes that the manifest states.
+        """
+        manifest, probes = self.manifest, sorted(self.manifest.probes)
+        try:
+            with np.load(io.BytesIO(self.files[GOLDEN]), allow_pickle=False) as stored:
+                golden = Golden(
+                    windows=stored["windows"].astype(np.float32, casting="same_kind"),
+                    usable=stored["usable"].astype(bool, casting="no"),
+                    embedding=stored["embedding"].astype(np.float32, casting="same_kind"),
+                    probabilities={name: stored[name].astype(np.float32, casting="same_kind") for name in probes},
+                )
+        except (KeyError, ValueError, OSError, TypeError) as error:
+            raise BundleFault(f"{self.path / GOLDEN} cannot be read: {error}; export the bundle again") from error
+        n, channels, bins = len(golden.windows), manifest.input.channels, manifest.input.bins
+        found = [golden.windows.shape, golden.usable.shape, golden.embedding.shape]
+        expected: list[tuple[int, ...]] = [(n, channels, bins), (n, channels), (n, manifest.embedding_size)]
+        found += [values.shape for values in golden.probabilities.values()]
+        expected += [(n,)] * len(probes)
+        if n == 0 or found != expected:
+            raise BundleFault(f"{self.path / GOLDEN} holds shapes {found}, expected {expected}; export the bundle again")
+        return golden
+
+
+def chain_sha256(chain: dict[str, Any]) -> str:
+    """Hash of chain settings as `ChainSettings.sha256()` makes it."""
+    return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle directory, its own coherence checked, its files not yet.
+
+    Raises:
+        BundleFault: no manifest, or one that says nothing usable.
+    """
+    file = path / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise BundleFault(f"{file} cannot be read: {error.strerror}; expected a bundle directory NAME/VERSION") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "manifest"
+        raise BundleFault(f"{file}: {place}: {first['msg']}; export the bundle again") from error
+    if manifest.format != FORMAT:
+        raise BundleFault(f"{file} has format {manifest.format}, expected {FORMAT}; export the bundle again")
+    return manifest
+
+
+def verify(path: Path) -> Bundle:
+    """Reads every file of the bundle and holds it against the manifest.
+
+    Raises:
+        BundleFault: a file is missing, is not what was exported, or was not named by the manifest.
+    """
+    manifest = read_manifest(path)
+    needed = [GOLDEN] + [precision.file for precision in manifest.precisions.values()]
+    if missing := [name for name in needed if name not in manifest.files]:
+        raise BundleFault(f"{path / MANIFEST} states no sha256 for {', '.join(missing)}; export the bundle again")
+    files: dict[str, bytes] = {}
+    for name, expected in manifest.files.items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise BundleFault(f"{path / MANIFEST} names {name!r}, expected a plain file name; export the bundle again")
+        try:
+            files[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise BundleFault(f"{path / name} cannot be read: {error.strerror}; copy the bundle again") from error
+        found = hashlib.sha256(files[name]).hexdigest()
+        if found != expected:
+            raise BundleFault(f"{path / name} has sha256 {found[:12]}…, expected {expected[:12]}…; copy the bundle again")
+    return Bundle(path, manifest, files)
+
+
+def write_bundle(repository: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
+    """Writes `repository/NAME/VERSION` in one move and returns it; `files` are hashed into the manifest here.
+
+    Raises:
+        OperatorFault: that version stands already; versions are never rewritten.
+    """
+    target = repository / manifest.name / str(manifest.version)
+    if target.exists():
+        raise OperatorFault(f"{target} exists already; versions are never rewritten, choose the next one")
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    manifest = Manifest.model_validate(manifest.model_dump() | {"files": hashes})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
+    try:
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        draft.chmod(0o755)
+        os.replace(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return target
+
+
+def versions(repository: Path, name: str) -> list[int]:
+    """Versions of a bundle in a repository, ascending; empty where there is none."""
+    if not (repository / name).is_dir():
+        return []
+    return sorted(int(entry.name) for entry in (repository / name).iterdir() if re.fullmatch(r"[1-9]\d*", entry.name))
+
+
+def find_bundle(repository: Path, name: str) -> Path:
+    """Directory of `NAME` (its highest version) or `NAME@VERSION`.
+
+    Raises:
+        OperatorFault: there is no such bundle.
+    """
+    wanted, _, version = name.partition("@")
+    found = versions(repository, wanted) if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", wanted) else []
+    if not found:
+        known = sorted(entry.name for entry in repository.iterdir() if entry.is_dir()) if repository.is_dir() else []
+        raise OperatorFault(f"no bundle {wanted!r} in {repository}; there are: {', '.join(known) or 'none'}")
+    chosen = version or str(found[-1])
+    if chosen not in map(str, found):
+        raise OperatorFault(f"no version {chosen} of bundle {wanted!r} in {repository}; there are: {found}")
+    return repository / wanted / chosen
