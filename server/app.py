@@ -1,0 +1,150 @@
+"""HTTP and WebSockets: thin views of a Service. No decision is taken here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+import server.problems
+from server.decoding import ProbeName, read_windows
+from server.frames import Variant, encode, unpack
+from server.metrics import CONTENT_TYPE
+from server.origins import NPY, Gate
+from server.problems import problem
+from server.service import Service
+from server.sockets import serve_events, serve_predictions
+
+PAGE = Path(__file__).parent / "page"
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Mask(BaseModel):
+    """The channels that must not enter a window, 1-based in stream order: all of them, not a change."""
+
+    model_config = ConfigDict(extra="forbid")
+    masked: list[Annotated[int, Field(ge=1, strict=True)]] = Field(max_length=4096)
+
+
+class Activation(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def create_app(service: Service, port: int) -> FastAPI:
+    """The application. `port` is the one that is bound: the gate lets only requests to it pass."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
+    )
+    app.add_middleware(Gate, port=port)
+    server.problems.install(app)
+    decode_slots = asyncio.Semaphore(4)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """The process is alive."""
+        return _json({"alive": True})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Samples arrive, a model is loaded, the deadline is met."""
+        reasons = service.not_ready()
+        return problem(503, "; ".join(reasons)) if reasons else _json({"ready": True})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/status")
+    async def status() -> Response:
+        return _json(service.status())
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        """Every bundle in the repository, and which one runs."""
+        return _json({"active": service.decoder.name, "models": await asyncio.to_thread(service.bundles.list)})
+
+    @app.post("/v1/models/{name}/activate")
+    async def activate(name: str, _: Activation | None = None) -> Response:
+        """Swap to NAME (its highest version) or NAME@VERSION between two windows."""
+        return _json({"active": await service.activate(name)})
+
+    @app.get("/v1/predictions")
+    async def predictions(
+        since_seq: Annotated[int, Query(ge=-1)] = -1,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        fields: str | None = None,
+    ) -> Response:
+        """Held predictions after `since_seq`, oldest first."""
+        variant = Variant.parse("json", fields)
+        feed = service.predictions
+        held = [feed.history[seq][2] for seq in feed.history.since(since_seq, limit)]
+        head = orjson.dumps(
+            {"run_id": service.run_id, "first_seq": feed.history.first_seq, "next_seq": feed.history.next_seq}
+        ).decode()
+
+        def body() -> str:  # megabytes where embeddings are asked for: not on the loop
+            return f'{head[:-1]},"predictions":[{",".join(str(encode(unpack(one), variant)) for one in held)}]}}'
+
+        return Response(await asyncio.to_thread(body), media_type="application/json")
+
+    @app.post("/v1/decode")
+    async def decode(request: Request, probe: Annotated[ProbeName, Query()] = "prestimulus") -> Response:
+        """Decode float32 windows (n, channels, bins) of normalised MUA, JSON or NPY."""
+        if decode_slots.locked():
+            return problem(503, "found 4 decode requests under way, expected fewer; try again", {"Retry-After": "1"})
+        async with decode_slots:
+            npy = request.headers.get("content-type", "").startswith(NPY)
+            body = await request.body()
+            return _json(await asyncio.to_thread(service.decode, body, npy, probe))
+
+    @app.put("/v1/channels")
+    async def channels(mask: Mask) -> Response:
+        """Mask channels from now on."""
+        usable, from_sample = service.set_mask(sorted(set(mask.masked)))
+        return _json({"masked": sorted(set(mask.masked)), "usable_channels": usable, "from_sample": from_sample})
+
+    @app.websocket("/v1/predictions")
+    async def predictions_socket(websocket: WebSocket) -> None:
+        await serve_predictions(websocket, service)
+
+    @app.websocket("/v1/events")
+    async def events_socket(websocket: WebSocket) -> None:
+        await serve_events(websocket, service)
+
+    @app.websocket("/{path:path}")
+    async def no_socket(websocket: WebSocket, path: str) -> None:
+        refusal = problem(404, f"found WebSocket /{path[:80]}, expected /v1/predictions or /v1/events")
+        await refusal(websocket.scope, websocket.receive, websocket.send)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html", headers=SECURITY_HEADERS)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def asset(name: Literal["page.js", "page.css", "icon.svg"]) -> Response:
+        return FileResponse(PAGE / name, headers=SECURITY_HEADERS)
+
+    return app
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")

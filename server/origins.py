@@ -1,0 +1,82 @@
+"""The gate: who may speak to the service at all, before anything reads the request.
+
+The service listens on the loopback interface, so the threat is a web page in the operator's own browser: it can send
+requests and open WebSockets to 127.0.0.1, and by re-binding its own name to 127.0.0.1 (DNS rebinding) even read the
+answers. Both are told by headers that a page cannot forge. `Host` must be ours, on every request. `Origin`, which
+programs leave out and browsers do not, must be ours where it is given. CORS middleware would not do: it lets WebSockets
+pass. A form of another page can send only three media types; requiring JSON (or NPY) shuts that way too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.problems import problem
+
+NPY = "application/x-npy"
+LARGE = {"/v1/decode"}
+LARGE_BODY = 8 * 2**20
+BODY = 64 * 2**10
+
+
+class Gate:
+    """ASGI middleware. `port` is the one that is really bound."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        names = {"127.0.0.1", "localhost"}
+        self.hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+        self.origins = {f"http://{host}" for host in self.hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        refusal = self.refusal(scope, headers)
+        if refusal is not None:
+            await problem(*refusal)(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._app(scope, _bounded(receive, limit(scope["path"])), send)
+        else:
+            await self._app(scope, receive, send)
+
+    def refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Status and sentence, or None for a request that may pass."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if host.lower() not in self.hosts:
+            return 403, f"found Host {host[:80]!r}, expected one of {', '.join(sorted(self.hosts))}"
+        if origin is not None and origin.lower() not in self.origins:
+            return 403, f"found Origin {origin[:80]!r}, expected this service's own page or a program without one"
+        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            media_type = headers.get("content-type", "").split(";")[0].strip().lower()
+            accepted = ("application/json", NPY) if scope["path"] in LARGE else ("application/json",)
+            if media_type not in accepted:
+                return 415, f"found Content-Type {media_type[:80]!r}, expected {' or '.join(accepted)}"
+            length = headers.get("content-length", "0")
+            if not length.isdecimal() or int(length[:20]) > limit(scope["path"]):
+                return 413, f"found a body of {length[:20]} bytes, expected at most {limit(scope['path'])}"
+        return None
+
+
+def limit(path: str) -> int:
+    """The largest body, in bytes, that `path` takes."""
+    return LARGE_BODY if path in LARGE else BODY
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """`receive`, for bodies that do not declare their length."""
+    got = 0
+
+    async def bounded() -> Message:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        if got > most:
+            raise HTTPException(413, f"found a body of more than {most} bytes, expected at most {most}")
+        return message
+
+    return bounded

@@ -1,0 +1,187 @@
+"""The service: one decode thread, what it said, and who wants to hear it. HTTP and WebSockets are views of this."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from models.errors import OperatorFault
+from server.decoding import ProbeName, WindowDecoder, read_windows
+from server.feed import Events, Predictions
+from server.metrics import Metrics
+from server.settings import Settings
+from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
+from streaming.predictions import Prediction
+
+if TYPE_CHECKING:
+    from models.onnx_decoder import OnnxDecoder
+    from server.bundles import Bundles
+    from streaming.live import LiveDecoder
+
+log = logging.getLogger("phosphene")
+
+TICK_S = 0.1
+HELD_AT_MOST = 120_000
+
+
+class Service:
+    """`decoder` is the bundle that `live` runs; `clock` is any steady clock in seconds.
+
+    The decode thread calls `hand_over` and `marked_late`, worker threads call `decode`; the rest belongs to the loop.
+    """
+
+    def __init__(
+        self,
+        live: LiveDecoder,
+        decoder: OnnxDecoder,
+        settings: Settings,
+        bundles: Bundles,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.live = live
+        self.decoder = decoder
+        self.settings = settings
+        self.bundles = bundles
+        self._windows: WindowDecoder | None = None
+        self._windows_lock = threading.Lock()
+        self.run_id = uuid.uuid4().hex[:12]
+        self.predictions = Predictions(self.run_id, settings.hold_s, HELD_AT_MOST, clock)
+        self.events = Events(256, clock)
+        self.metrics = Metrics()
+        self.latency = LatencyWindow()
+        self.subscribers = 0
+        self.dropped = 0
+        self._arrivals = Arrivals()
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._state = ""
+
+    def hand_over(self, prediction: Prediction) -> None:
+        """The decode thread's sink: one call into the event loop, whatever the number of clients."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closing: nobody is left to hear it
+                self._loop.call_soon_threadsafe(self._publish, prediction)
+
+    def marked_late(self, first_sample: int, last_sample: int) -> None:
+        """The decode thread: a marker came too late for the predictions that rest on these samples."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._withdraw, first_sample, last_sample)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The decode thread and the 10 Hz tick, for as long as the service lives."""
+        self._loop = asyncio.get_running_loop()
+        self.live.start()
+        tick = asyncio.create_task(self._tick_forever())
+        try:
+            yield
+        finally:
+            tick.cancel()
+            self._loop = None
+            await asyncio.to_thread(self.live.stop, 2.0)
+
+    def not_ready(self) -> list[str]:
+        """Why /readyz says no; empty when it says yes."""
+        deadline_s = self.settings.deadline_s
+        return not_ready(
+            self.live.status(),
+            self._arrivals.silent_s(self._clock()),
+            self.latency.late_share(deadline_s),
+            deadline_s,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The body of /v1/status and of the status event."""
+        reasons = self.not_ready()
+        return {
+            "run_id": self.run_id,
+            "model": self.decoder.name,
+            "provider": self.decoder.provider,
+            "precision": self.decoder.precision,
+            "model_participant": self.decoder.manifest.participant,
+            "ready": not reasons,
+            "not_ready": reasons,
+            "next_seq": self.predictions.history.next_seq,
+            "latency_ms": self.latency.percentiles(),
+            "subscribers": self.subscribers,
+            "dropped": self.dropped,
+            **status_fields(self.live.status()),
+        }
+
+    async def activate(self, name: str) -> str:
+        """Open, check and warm another bundle beside the running one, then swap between two windows."""
+        decoder = await asyncio.to_thread(self.bundles.open, name)
+        self.live.activate(decoder)
+        self.decoder = decoder
+        log.info("model %s is active", decoder.name)
+        return decoder.name
+
+    def decode(self, body: bytes, npy: bool, probe: ProbeName) -> dict[str, Any]:
+        """Answer POST /v1/decode, on a worker thread and on a session of its own."""
+        running = self.decoder
+        asked = read_windows(body, npy, running.n_channels, running.n_bins)
+        with self._windows_lock:
+            if self._windows is None or self._windows.decoder.name != running.name:
+                self._windows = WindowDecoder(self.bundles.open(running.name))
+            windows = self._windows
+        return windows.decode(asked, probe)
+
+    def set_mask(self, masked: list[int]) -> tuple[int, int]:
+        """Mask exactly the channels `masked`, 1-based in stream order. Returns the number of the others, and the sample
+        index from which it holds.
+
+        Raises:
+            OperatorFault: no stream yet, or a channel that it does not have.
+        """
+        usable = self.live.status().usable.copy()
+        if not len(usable):
+            raise OperatorFault("there is no stream yet, so no channels to mask; wait until /readyz says yes")
+        wrong = [channel for channel in masked if not 1 <= channel <= len(usable)]
+        if wrong:
+            raise OperatorFault(f"found channels {wrong[:8]}, expected numbers from 1 to {len(usable)}")
+        usable[:] = True
+        usable[[channel - 1 for channel in masked]] = False
+        from_sample = self.live.set_mask(usable)
+        log.info("channels masked: %s, from sample %d", masked or "none", from_sample)
+        return int(usable.sum()), from_sample
+
+    def _publish(self, prediction: Prediction) -> None:
+        self.predictions.publish(prediction)
+        self.latency.push(prediction.latency_ms)
+        self.metrics.observe(prediction)
+
+    def _withdraw(self, first_sample: int, last_sample: int) -> None:
+        changed = self.predictions.flag_late(first_sample, last_sample)
+        if changed:
+            self.events.publish("late_marker", {"first_seq": changed[0], "last_seq": changed[1]}, keep=False)
+
+    async def _tick_forever(self) -> None:
+        count = 0
+        while True:
+            try:
+                self.tick(count)
+            except Exception:  # a display that fails must not take the rest with it
+                log.exception("the status could not be published")
+            count += 1
+            before = self._clock()
+            await asyncio.sleep(TICK_S)
+            self.metrics.loop_lag(self._clock() - before - TICK_S)
+
+    def tick(self, count: int) -> None:
+        """Ten times a second: metrics and the array's map; twice a second, or when it changes: the status."""
+        status = self.live.status()
+        if status.counters is not None:
+            self._arrivals.push(status.counters.samples, self._clock())
+        self.metrics.publish(status, self)
+        if len(status.z):
+            self.events.publish("array", array_fields(status))
+        if count % 5 == 0 or status.state != self._state:
+            self._state = status.state
+            self.events.publish("status", self.status())

@@ -1,0 +1,103 @@
+"""Everything that can be configured, from flags, environment (PHOSPHENE__…), a TOML file and defaults, in that order.
+
+    PHOSPHENE__PORT=8001 PHOSPHENE__LIVE__HOP_S=0.02 phosphene serve --config rig.toml --port 8002      # listens on 8002
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from models.errors import OperatorFault
+
+PREFIX = "PHOSPHENE__"
+
+
+class Settings(BaseSettings):
+    """What `phosphene serve` needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, protected_namespaces=()
+    )
+
+    source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
+    events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
+    model: str | None = Field(None, description="NAME[@VERSION]; the default bundle where not given")
+    bundles: Path | None = Field(None, description="folder of bundles; the packaged ones where not given")
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    precision: str = "auto"
+    participant: str | None = None
+    session: str | None = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    outlet: bool = Field(True, description="whether predictions also go out on LSL")
+    subscribers: int = Field(64, ge=1, le=1024, description="most WebSocket clients at once")
+    depth: int = Field(64, ge=1, le=10_000, description="messages that a client may fall behind before the oldest go")
+    hold_s: float = Field(600.0, gt=0, le=3600, description="how long predictions can be asked for again")
+    deadline_s: float = Field(0.05, gt=0, description="newest sample to prediction; kept by 99 % or not ready")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        if host not in ("127.0.0.1", "localhost"):
+            raise ValueError(
+                f"found {host!r}, expected 127.0.0.1: without authentication the service listens on this machine only; "
+                f"from elsewhere, forward the port (ssh -L 8000:127.0.0.1:8000 RIG)"
+            )
+        return host
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(config: Path | None = None, **flags: Any) -> Settings:
+    """Settings of flags (those that are not None) over environment over `config` over defaults.
+
+    Raises:
+        OperatorFault: a file that is not there or not TOML, an unknown key, or a value out of its range.
+    """
+    if config is not None:
+        _check_toml(config)
+    for name in os.environ:
+        if name.startswith(PREFIX) and name[len(PREFIX) :].lower().split("__")[0] not in Settings.model_fields:
+            raise OperatorFault(f"{name}: found an unknown setting, expected one of {_known()}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    try:
+        return FromFile(**{key: value for key, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise OperatorFault("; ".join(_sentence(dict(entry)) for entry in error.errors())) from None
+
+
+def _check_toml(config: Path) -> None:
+    try:
+        tomllib.loads(config.read_text())
+    except (OSError, ValueError) as error:
+        raise OperatorFault(f"{config}: {error}; --config takes a TOML file") from None
+
+
+def _sentence(entry: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        return f"{name}: found an unknown setting, expected one of {_known()}"
+    return f"{name}: {entry['msg'].removeprefix('Value error, ')}"
+
+
+def _known() -> str:
+    return ", ".join(Settings.model_fields)

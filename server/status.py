@@ -1,0 +1,134 @@
+"""A snapshot of the decode thread as clients see it: the status, the array's map, and whether we are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.predictions import Latency
+
+if TYPE_CHECKING:
+    from streaming.live import LiveStatus
+
+SILENT_S = 1.0  # without a new sample for so long, the service is not ready
+STAGES = ("signal", "queue", "inference", "total")
+
+
+class LatencyWindow:
+    """The latencies of the newest predictions, and their percentiles in milliseconds."""
+
+    def __init__(self, capacity: int = 6000) -> None:
+        self._ms: NDArray[np.float32] = np.zeros((capacity, len(STAGES)), np.float32)
+        self._count = 0
+
+    def push(self, latency: Latency) -> None:
+        self._ms[self._count % len(self._ms)] = latency.signal, latency.queue, latency.inference, latency.total
+        self._count += 1
+
+    def newest(self, count: int) -> NDArray[np.float32]:
+        """Rows of the newest `count`, in any order; columns as STAGES."""
+        if self._count <= len(self._ms):
+            return self._ms[max(0, self._count - count) : self._count]
+        return self._ms[np.arange(self._count - min(count, len(self._ms)), self._count) % len(self._ms)]
+
+    def percentiles(self, count: int = 3000) -> dict[str, dict[str, float]] | None:
+        rows = self.newest(count)
+        if not len(rows):
+            return None
+        p50, p95, p99, most = np.percentile(rows, (50, 95, 99, 100), axis=0)
+        return {
+            stage: {"p50": _ms(p50[i]), "p95": _ms(p95[i]), "p99": _ms(p99[i]), "max": _ms(most[i])}
+            for i, stage in enumerate(STAGES)
+        }
+
+    def late_share(self, deadline_s: float, count: int = 1000) -> float:
+        """Share of the newest `count` predictions that came later than `deadline_s` after their newest sample."""
+        rows = self.newest(count)
+        return float((rows[:, -1] > deadline_s * 1000).mean()) if len(rows) else 0.0
+
+
+class Arrivals:
+    """When samples last arrived, told from snapshots on our own steady clock, whatever clock the source keeps."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._since: float | None = None
+
+    def push(self, samples: int, now: float) -> None:
+        if samples != self._samples:
+            self._samples, self._since = samples, now
+
+    def silent_s(self, now: float) -> float | None:
+        """Seconds without a new sample; None before the first."""
+        return None if self._since is None else now - self._since
+
+
+def not_ready(status: LiveStatus, silent_s: float | None, late_share: float, deadline_s: float) -> list[str]:
+    """Why the service is not ready; empty when it is."""
+    reasons = []
+    if status.state != "running":
+        reasons.append(f"the decoder is {status.state}" + (f": {status.problem}" if status.problem else ""))
+    if silent_s is None:
+        reasons.append("no sample has arrived")
+    elif silent_s > SILENT_S:
+        reasons.append(f"no sample for {silent_s:.1f} s")
+    if late_share > 0.01:
+        reasons.append(f"{late_share:.0%} of predictions later than {deadline_s * 1000:g} ms, expected at most 1 %")
+    return reasons
+
+
+def status_fields(status: LiveStatus) -> dict[str, Any]:
+    """The decode thread's state for JSON."""
+    stream = status.stream
+    return {
+        "state": status.state,
+        "problem": status.problem,
+        "stream": stream
+        and {
+            "source": stream.kind,
+            "name": stream.name,
+            "rate_hz": stream.rate_hz,
+            "channels": stream.n_channels,
+            "participant": stream.participant,
+            "session": stream.session,
+            "map_sha256": stream.array.sha256(),
+        },
+        "counters": asdict(status.counters) if status.counters else None,
+        "predictions": status.predictions,
+        "skipped_windows": status.skipped_windows,
+        "late_markers": status.late_markers,
+        "last_sample_time": finite(status.last_sample_time),
+        "last_prediction_time": finite(status.last_prediction_time),
+        "rate_measured_hz": finite(status.rate_measured_hz),
+        "signal_delay_s": finite(status.signal_delay_s),
+        "usable_channels": int(np.count_nonzero(status.usable)),
+    }
+
+
+def array_fields(status: LiveStatus) -> dict[str, Any]:
+    """What the heat map shows, per channel in stream order; `positions` are (column, row) places."""
+    stream = status.stream
+    return {
+        "labels": stream.array.labels if stream else [],
+        "positions": stream.array.positions if stream else None,
+        "usable": np.asarray(status.usable, bool),
+        "envelope_uv": _rounded(status.envelope_uv),
+        "z": _rounded(status.z),
+    }
+
+
+def finite(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _rounded(values: NDArray[np.float32] | Sequence[float]) -> list[float | None]:
+    array = np.asarray(values, float)
+    return [round(v, 3) if ok else None for v, ok in zip(array.tolist(), np.isfinite(array).tolist(), strict=True)]
+
+
+def _ms(value: float) -> float:
+    return round(float(value), 3)

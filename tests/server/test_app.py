@@ -1,0 +1,264 @@
+"""The HTTP interface: what each path answers, and that everything wrong is answered with problem details."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from server.app import create_app
+from server.service import Service
+from server.settings import Settings
+from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
+
+PORT = 8000
+
+
+@pytest.fixture
+def live():
+    return FakeLive()
+
+
+@pytest.fixture
+def service(live):
+    service = Service(live, FakeDecoder(), Settings(), FakeBundles())
+    live.sink = service.hand_over
+    return service
+
+
+@pytest.fixture
+def client(service):
+    with TestClient(create_app(service, PORT), base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False) as one:
+        yield one
+
+
+def say(client, live, count=1, **changes):
+    """Predictions that are published when this returns: the loop ran what the decode thread handed over."""
+    live.say(count, **changes)
+    client.get("/healthz")
+
+
+def assert_problem(response, status, *words):
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["title"]
+    for word in words:
+        assert word in body["detail"]
+
+
+def test_alive_at_once_ready_when_samples_arrive(client, live, service):
+    assert client.get("/healthz").json() == {"alive": True}
+    assert_problem(client.get("/readyz"), 503, "waiting", "no stream matches", "no sample")
+    say(client, live)
+    service.tick(0)
+    assert client.get("/readyz").json() == {"ready": True}
+
+
+def test_not_ready_when_late(client, live, service):
+    from streaming.predictions import Latency
+
+    say(client, live, 10, latency_ms=Latency(0.4, 0.1, 70.0, 71.0))
+    service.tick(0)
+    assert_problem(client.get("/readyz"), 503, "100%", "50 ms")
+
+
+def test_not_ready_when_silent(live):
+    now = 0.0
+    service = Service(live, FakeDecoder(), Settings(), FakeBundles(), clock=lambda: now)
+    live.state, live.counters.samples = "running", 300
+    service.tick(0)
+    assert service.not_ready() == []
+    now = 1.5
+    service.tick(1)
+    assert service.not_ready() == ["no sample for 1.5 s"]
+
+
+def test_the_decode_thread_lives_as_long_as_the_app(live, service):
+    with TestClient(create_app(service, PORT)):
+        assert (live.started, live.stopped) == (1, 0)
+    assert (live.started, live.stopped) == (1, 1)
+    live.say()  # a late prediction has nobody to go to, and harms nobody
+
+
+def test_status_and_models(client, live, service):
+    say(client, live, 3)
+    status = client.get("/v1/status").json()
+    assert status["state"] == "running"
+    assert status["model"] == "fake@1"
+    assert status["stream"]["source"] == "simulated"
+    assert status["next_seq"] == 3
+    assert status["latency_ms"]["total"]["p50"] == pytest.approx(4.1)
+    models = client.get("/v1/models").json()
+    assert models == {"active": "fake@1", "models": [{"name": "fake@1"}, {"name": "fake@2"}]}
+
+
+def test_activate(client, live):
+    assert client.post("/v1/models/fake/activate", json={}).json() == {"active": "fake@2"}
+    assert live.activated == ["fake@2"]
+    assert client.get("/v1/status").json()["model"] == "fake@2"
+    assert_problem(client.post("/v1/models/other/activate", json={}), 422, "no bundle 'other'")
+    assert_problem(client.post("/v1/models/fake/activate"), 415)
+
+
+def test_held_predictions(client, live):
+    say(client, live, 10)
+    body = client.get("/v1/predictions", params={"since_seq": 4, "limit": 3}).json()
+    assert [one["seq"] for one in body["predictions"]] == [5, 6, 7]
+    assert (body["first_seq"], body["next_seq"]) == (0, 10)
+    assert len(body["predictions"][0]["embedding"]) == 16
+    lean = client.get("/v1/predictions", params={"fields": "probability"}).json()["predictions"]
+    assert len(lean) == 10
+    assert "embedding" not in lean[0]
+    assert client.get("/v1/predictions", params={"since_seq": 99}).json()["predictions"] == []
+    assert_problem(client.get("/v1/predictions", params={"limit": 0}), 422, "limit")
+    assert_problem(client.get("/v1/predictions", params={"fields": "raw"}), 422, "raw")
+
+
+def test_late_marker_withdraws_what_is_held(client, live, service):
+    say(client, live, 10)
+    service.marked_late(900, 1500)
+    held = client.get("/v1/predictions").json()["predictions"]
+    for one in held:
+        late = 3 <= one["seq"] <= 5
+        assert (one["probability"] is None) == late
+        assert (one["embedding"] is None) == late
+        assert one["flags"] == (["late_marker"] if late else [])
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_decode_npy_and_json(client):
+    windows = np.random.default_rng(1).normal(size=(3, CHANNELS, BINS)).astype(np.float32)
+    from_npy = client.post("/v1/decode", content=npy(windows), headers={"content-type": "application/x-npy"}).json()
+    assert from_npy["probabilities"] == [1.0, 1.0, 1.0]
+    assert np.allclose(from_npy["embeddings"], windows[:, :16].mean(axis=2), atol=1e-6)
+    usable = np.ones((3, CHANNELS), bool)
+    usable[1, :48] = False
+    from_json = client.post("/v1/decode", json={"windows": windows.tolist(), "usable": usable.tolist()}).json()
+    assert from_json["probabilities"] == [1.0, 0.5, 1.0]
+    assert from_json["embeddings"] == from_npy["embeddings"]
+    evoked = client.post("/v1/decode", params={"probe": "evoked"}, json={"windows": windows.tolist()}).json()
+    assert evoked["probabilities"] == [None, None, None]
+
+
+def bad_arrays():
+    good = np.zeros((1, CHANNELS, BINS), np.float32)
+    nan = good.copy()
+    nan[0, 3, 5] = np.nan
+    header = npy(good)
+    return {
+        "float64": npy(good.astype(np.float64)),
+        "shape": npy(good[:, :, :-1]),
+        "nothing": npy(good[:0]),
+        "nan": npy(nan),
+        "objects": npy_pickled(),
+        "cut": header[:-4],
+        "claims much": header.replace(b"(1, 96, 128)", b"(9999999999,)"),
+        "garbage": b"\x93NUMPY\x01\x00\xff\xff" + b"x" * 100,
+        "empty": b"",
+    }
+
+
+def npy_pickled():
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", bad_arrays())
+def test_decode_refuses_npy(client, kind):
+    body = bad_arrays()[kind]
+    assert_problem(client.post("/v1/decode", content=body, headers={"content-type": "application/x-npy"}), 422)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"windows": 3}',
+        b'{"windows": [[1, 2], [3]]}',
+        b'{"windows": [["a"]]}',
+        b'{"windows": [[[NaN]]]}',
+        b'{"windows": [], "more": 1}',
+        json.dumps({"windows": np.zeros((1, CHANNELS, BINS)).tolist(), "usable": [1, 2]}).encode(),
+    ],
+)
+def test_decode_refuses_json(client, body):
+    assert_problem(client.post("/v1/decode", content=body, headers={"content-type": "application/json"}), 422)
+
+
+def test_bodies_are_bounded(client):
+    much = b" " * (64 * 2**10 + 1)
+    assert_problem(client.put("/v1/channels", content=much, headers={"content-type": "application/json"}), 413)
+
+    def trickle():
+        for _ in range(100):
+            yield b" " * 1000
+
+    assert_problem(client.put("/v1/channels", content=trickle(), headers={"content-type": "application/json"}), 413)
+
+
+def test_mask(client, live):
+    assert_problem(client.put("/v1/channels", json={"masked": [1]}), 422, "no stream yet")
+    say(client, live)
+    answer = client.put("/v1/channels", json={"masked": [7, 96, 7]}).json()
+    assert answer == {"masked": [7, 96], "usable_channels": 94, "from_sample": 4242}
+    assert np.flatnonzero(~live.usable).tolist() == [6, 95]
+    assert client.put("/v1/channels", json={"masked": []}).json()["usable_channels"] == 96
+    assert_problem(client.put("/v1/channels", json={"masked": [97]}), 422, "97", "1 to 96")
+    assert_problem(client.put("/v1/channels", json={"masked": [0]}), 422)
+    assert_problem(client.put("/v1/channels", json={"masked": [1], "unmasked": [2]}), 422)
+    assert_problem(client.put("/v1/channels", json=[1]), 422)
+
+
+@pytest.mark.parametrize("path", ["/v1/trigger", "/nothing", "/page/../app.py", "/page/app.py"])
+def test_what_is_not_there(client, path):
+    response = client.get(path)
+    assert response.status_code in (404, 422)
+    assert_problem(response, response.status_code)
+
+
+def test_wrong_method(client):
+    assert_problem(client.post("/v1/status", json={}), 405)
+
+
+def test_a_bug_is_a_problem_too(client, service, monkeypatch):
+    monkeypatch.setattr(service, "status", lambda: 1 / 0)
+    assert_problem(client.get("/v1/status"), 500, "ZeroDivisionError")
+
+
+def test_metrics(client, live, service):
+    say(client, live, 5)
+    say(client, live, 2, probability=None, flags=("gap",))
+    service.tick(0)
+    text = client.get("/metrics").text
+    assert 'phosphene_predictions_total{valid="true"} 5.0' in text
+    assert 'phosphene_predictions_total{valid="false"} 2.0' in text
+    assert 'phosphene_prediction_flags_total{flag="gap"} 2.0' in text
+    assert 'phosphene_sample_to_prediction_seconds_bucket{le="0.005"} 7.0' in text
+    assert 'phosphene_state{state="running"} 1.0' in text
+    assert "phosphene_source_samples_total 2100.0" in text
+    assert "phosphene_ready 1.0" in text
+
+
+def test_the_page_asks_for_nothing_outside(client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for asset in ("page.js", "page.css", "icon.svg"):
+        assert f"/page/{asset}" in page.text
+        body = client.get(f"/page/{asset}")
+        assert body.status_code == 200
+        assert "http://" not in body.text.replace("http://www.w3.org/", "")
+        assert "https://" not in body.text
+        assert "innerHTML" not in body.text
