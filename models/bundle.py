@@ -1,4 +1,4 @@
-"""The bundle: one exported decoder as a directory that says what it is, whose it is, and how to tell that it still works.
+"""The bundle: one exported decoder as a directory that says what it is, whose it is, and how to tell if it still works.
 
     NAME/VERSION/manifest.json      everything below, and the sha256 of every other file
                  model.onnx         float32; self-contained
@@ -6,8 +6,8 @@
                  golden.npz         windows with the embeddings and probabilities that they must give
                  card.md            how it was made and what it was measured to do
 
-The layout is Triton's model repository. Reading needs neither torch nor onnx. Files are read once, hashed, and used from
-memory, so what was checked is what runs.
+The layout is Triton's model repository. Reading needs neither torch nor onnx. Files are read once, hashed, and used
+from memory, so what was checked is what runs.
 """
 
 from __future__ import annotations
@@ -144,9 +144,8 @@ class Golden:
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, windows=self.windows, usable=self.usable, embedding=self.embedding, **self.probabilities
-        )
+        arrays: dict[str, Any] = {"windows": self.windows, "usable": self.usable, "embedding": self.embedding}
+        np.savez_compressed(buffer, **arrays | self.probabilities)
         return buffer.getvalue()
 
 
@@ -180,7 +179,7 @@ class Bundle:
         found += [values.shape for values in golden.probabilities.values()]
         expected += [(n,)] * len(probes)
         if n == 0 or found != expected:
-            raise BundleFault(f"{self.path / GOLDEN} holds shapes {found}, expected {expected}; export the bundle again")
+            raise BundleFault(f"{self.path / GOLDEN} has shapes {found}, expected {expected}; export the bundle again")
         return golden
 
 
@@ -199,7 +198,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(file.read_bytes())
     except OSError as error:
-        raise BundleFault(f"{file} cannot be read: {error.strerror}; expected a bundle directory NAME/VERSION") from error
+        raise BundleFault(f"{file} cannot be read: {error.strerror}; name a bundle directory NAME/VERSION") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "manifest"
@@ -229,7 +228,7 @@ def verify(path: Path) -> Bundle:
             raise BundleFault(f"{path / name} cannot be read: {error.strerror}; copy the bundle again") from error
         found = hashlib.sha256(files[name]).hexdigest()
         if found != expected:
-            raise BundleFault(f"{path / name} has sha256 {found[:12]}…, expected {expected[:12]}…; copy the bundle again")
+            raise BundleFault(f"{path / name} has sha256 {found[:9]}…, expected {expected[:9]}…; copy the bundle again")
     return Bundle(path, manifest, files)
 
 

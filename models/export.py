@@ -2,8 +2,8 @@
 
 Opset 23 keeps RMSNormalization and Attention as single operators (8 % faster than their decomposition). A probe is a
 scaler, a logistic regression and Platt's calibration; all three are affine in the embedding up to the last sigmoid, so
-they fold into one weight vector per probe. It is multiplied and summed rather than a MatMul, and so stays float32 in the
-int8 file.
+they fold into one weight vector per probe. It is multiplied and summed, not a MatMul, and so stays float32 in the int8
+file.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ class LiveModel(nn.Module):
 
     def forward(self, window: Tensor, usable: Tensor) -> tuple[Tensor, ...]:
         embedding = pool(*self.encoder(window, usable))
-        scores = ((embedding * getattr(self, f"{n}_weight")).sum(dim=1) + getattr(self, f"{n}_bias") for n in self.names)
-        return embedding, *(torch.sigmoid(score) for score in scores)
+        # an int8 product has no NaN, so what came in is looked at once more
+        total = torch.where(usable[:, :, None], window, 0.0).sum(dim=(1, 2))
+        embedding = torch.where((total - total == 0)[:, None], embedding, torch.nan)
+        readouts = ((getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias")) for name in self.names)
+        return embedding, *(torch.sigmoid((embedding * weight).sum(dim=1) + bias) for weight, bias in readouts)
 
 
 def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:

@@ -48,7 +48,9 @@ class OnnxDecoder:
         spec = manifest.input
         self._window = np.zeros((1, spec.channels, spec.bins), np.float32)
         self._usable = np.zeros((1, spec.channels), bool)
-        self._outputs = {"embedding": np.zeros((1, manifest.embedding_size), np.float32)}
+        self._outputs: dict[str, NDArray[np.float32]] = {
+            "embedding": np.zeros((1, manifest.embedding_size), np.float32)
+        }
         self._outputs |= {name: np.zeros(1, np.float32) for name in manifest.probes}
         self._binding = self._session.io_binding()
         for name, buffer in {"window": self._window, "usable": self._usable}.items():
@@ -163,7 +165,7 @@ def _open_session(model: bytes, provider: ProviderName, where: str) -> Any:
         ort.preload_dlls()  # CUDA and cuDNN from the Python packages beside it, as the gpu extra installs them
     offered = ort.get_available_providers()
     if wanted not in offered:
-        raise OperatorFault(f"asked for {provider}, but ONNX Runtime here has {', '.join(offered)}; install the gpu extra")
+        raise OperatorFault(f"asked for {provider}, but ONNX Runtime here has {offered}; install the gpu extra")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -179,7 +181,7 @@ def _open_session(model: bytes, provider: ProviderName, where: str) -> Any:
         raise BundleFault(f"{where} does not load on {provider}: {first_line}; export the bundle again") from error
     running = session.get_providers()
     if running[0] != wanted:
-        raise OperatorFault(f"asked for {provider}, got {', '.join(running)}; check the GPU driver, or serve on the CPU")
+        raise OperatorFault(f"asked for {provider}, got {running}; check the GPU driver, or serve on the CPU")
     return session
 
 

@@ -1,9 +1,9 @@
 """Masked autoencoder of MUA windows (Kovalev, Lozano, Grani et al., PMLR 308:93-98).
 
-A window (channels, bins) is cut into one token per channel and stretch of `patch_bins`. The encoder sees a random quarter
-of the tokens; the reconstructor, which alone knows the session, fills in the rest. Only the encoder is exported: its
-pooled latent is the embedding. One token never spans two channels, so a dead or missing channel is a dropped token:
-masked out of every attention and of the pooling, in training and live, whatever values it holds.
+A window (channels, bins) is cut into one token per channel and stretch of `patch_bins`. The encoder sees a random
+quarter of the tokens; the reconstructor, which alone knows the session, fills in the rest. Only the encoder is
+exported: its pooled latent is the embedding. One token never spans two channels, so a dead or missing channel is a
+dropped token: masked out of every attention and of the pooling, in training and live, whatever values it holds.
 
 Widths that the paper leaves open follow from its parameter counts (246 M and 83 M): inner attention width heads x
 head_width = 1024, SwiGLU hidden 3072, no biases but in patch embedding, projection and head.
@@ -76,9 +76,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         batch, tokens, _ = x.shape
-        q, k, v = (
-            part.view(batch, tokens, self.heads, self.head_width).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
-        )
+        by_head = (batch, tokens, self.heads, self.head_width)
+        q, k, v = (part.view(by_head).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
         x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=mask)
         return self.out(x.transpose(1, 2).reshape(batch, tokens, self.heads * self.head_width))
 
@@ -164,7 +163,7 @@ def pool(latents: Tensor, visible: Tensor) -> Tensor:
 
 
 class Reconstructor(nn.Module):
-    """Latents of the kept tokens to the whole window. Session ids index its table; `config.sessions` is the unknown one."""
+    """Latents of the kept tokens to the whole window. Its session table ends in a row for unknown sessions."""
 
     def __init__(self, config: MaeConfig) -> None:
         super().__init__()
