@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.problems
-from server.decoding import ProbeName, read_windows
+from server.decoding import ProbeName
 from server.frames import Variant, encode, unpack
 from server.metrics import CONTENT_TYPE
 from server.origins import NPY, Gate
@@ -51,9 +51,7 @@ def create_app(service: Service, port: int) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(
-        title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
-    )
+    app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(Gate, port=port)
     server.problems.install(app)
     decode_slots = asyncio.Semaphore(4)

@@ -9,13 +9,11 @@ from models.bundle import find_bundle, read_manifest, versions
 from models.errors import BundleFault, OperatorFault
 from models.onnx_decoder import OnnxDecoder, open_bundle
 
-PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
-
 
 class Bundles:
     def __init__(
         self,
-        repository: Path = PACKAGED,
+        repository: Path,
         provider: Literal["cpu", "cuda"] = "cpu",
         precision: Literal["auto", "float32", "int8"] = "auto",
     ) -> None:
@@ -23,19 +21,13 @@ class Bundles:
         self._provider = provider
         self._precision = precision
 
-    def open(self, name: str | None) -> OnnxDecoder:
-        """NAME@VERSION, the highest version of NAME, or without a name the default: the only bundle that there is.
+    def open(self, name: str) -> OnnxDecoder:
+        """NAME@VERSION, or the highest version of NAME.
 
         Raises:
-            OperatorFault: there is no such bundle, or several and none was named.
+            OperatorFault: there is no such bundle.
             BundleFault: it is not what was exported, or does not do here what it did there.
         """
-        if name is None:
-            names = self.names()
-            if len(names) != 1:
-                found = ", ".join(names) or "none"
-                raise OperatorFault(f"found bundles in {self.repository}: {found}; choose one with --model NAME[@VERSION]")
-            name = names[0]
         return open_bundle(find_bundle(self.repository, name), self._provider, self._precision)
 
     def names(self) -> list[str]:

@@ -46,7 +46,9 @@ def read_windows(body: bytes, npy: bool, n_channels: int, n_bins: int) -> Window
     if windows.ndim != 3 or windows.shape[1:] != (n_channels, n_bins) or not len(windows):
         raise OperatorFault(f"found windows of shape {windows.shape}, expected (n, {n_channels}, {n_bins}) with n >= 1")
     if not np.isfinite(windows).all():
-        raise OperatorFault("found windows that are not finite, expected finite z values; mark bad channels in `usable`")
+        raise OperatorFault(
+            "found windows that are not finite, expected finite z values; mark bad channels in `usable`"
+        )
     if usable is None:
         return Windows(windows, np.ones(windows.shape[:2], bool))
     mask = np.asarray(usable) if _is_regular(usable) else np.zeros(0)
@@ -87,9 +89,7 @@ def _from_npy(body: bytes) -> NDArray[np.float32]:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"NPY version {version}")
-        read_header = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(stream)
         if dtype != np.float32:
             raise ValueError(f"dtype {dtype}")

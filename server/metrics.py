@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from streaming.predictions import Flag, Prediction
 
 if TYPE_CHECKING:
-    from server.service import Service
     from streaming.live import LiveStatus
+
+    from server.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATES = ("waiting", "connecting", "warming", "running", "stopped", "failed")
@@ -44,7 +45,9 @@ class Metrics:
         self._total = Histogram(
             "phosphene_sample_to_prediction_seconds", "Newest sample to prediction", buckets=BUCKETS, **kept
         )
-        predictions = Counter("phosphene_predictions", "Predictions, by whether the probability stands", ["valid"], **kept)
+        predictions = Counter(
+            "phosphene_predictions", "Predictions, by whether the probability stands", ["valid"], **kept
+        )
         self._predictions = {valid: predictions.labels(str(valid).lower()) for valid in (True, False)}
         flags = Counter("phosphene_prediction_flags", "Predictions with this flag", ["flag"], **kept)
         self._flags = {name: flags.labels(name) for name in get_args(Flag)}
@@ -52,7 +55,8 @@ class Metrics:
             "phosphene_negative_latencies", "Latencies below zero (a clock's error), counted as zero", **kept
         )
         self._counters = {
-            name: Counter(f"phosphene_source_{name}", help.capitalize(), **kept) for name, help in SOURCE_COUNTERS.items()
+            name: Counter(f"phosphene_source_{name}", help.capitalize(), **kept)
+            for name, help in SOURCE_COUNTERS.items()
         }
         self._skipped = Counter("phosphene_skipped_windows", "Windows that were due but not decoded", **kept)
         self._late_markers = Counter("phosphene_late_markers", "Markers that came after their predictions", **kept)

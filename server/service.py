@@ -20,9 +20,10 @@ from server.status import Arrivals, LatencyWindow, array_fields, not_ready, stat
 from streaming.predictions import Prediction
 
 if TYPE_CHECKING:
+    from streaming.live import LiveDecoder
+
     from models.onnx_decoder import OnnxDecoder
     from server.bundles import Bundles
-    from streaming.live import LiveDecoder
 
 log = logging.getLogger("phosphene")
 

@@ -1,6 +1,6 @@
 """Everything that can be configured, from flags, environment (PHOSPHENE__…), a TOML file and defaults, in that order.
 
-    PHOSPHENE__PORT=8001 PHOSPHENE__LIVE__HOP_S=0.02 phosphene serve --config rig.toml --port 8002      # listens on 8002
+PHOSPHENE__PORT=8001 PHOSPHENE__LIVE__HOP_S=0.02 phosphene serve --config rig.toml --port 8002      # listens on 8002
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from models.errors import OperatorFault
 
 PREFIX = "PHOSPHENE__"
+PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
 
 
 class Settings(BaseSettings):
@@ -27,10 +28,10 @@ class Settings(BaseSettings):
 
     source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
     events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
-    model: str | None = Field(None, description="NAME[@VERSION]; the default bundle where not given")
-    bundles: Path | None = Field(None, description="folder of bundles; the packaged ones where not given")
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    precision: str = "auto"
+    model: str = Field("default", description="NAME[@VERSION] of a bundle")
+    bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
+    provider: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["auto", "float32", "int8"] = "auto"
     participant: str | None = None
     session: str | None = None
 

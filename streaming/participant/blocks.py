@@ -37,12 +37,13 @@ class BlockStream(Generic[Block, State]):
                 at += 1
         return self._recent[index][1]
 
-    def remake(self, index: int) -> None:
-        """Make block `index` anew from the same state: an input that falls into it has changed."""
-        if index in self._recent:
-            state = self._recent[index][0]
-            self._recent = {i: entry for i, entry in self._recent.items() if i < index}
-            self._advance(index, state)
+    def forget_after(self, index: int) -> None:
+        """Forget block `index` and those after it, not the state before it: an input that falls into it has changed."""
+        self._kept = {i: state for i, state in self._kept.items() if i <= index}
+        entry = self._recent.get(index)
+        self._recent = {i: old for i, old in self._recent.items() if i < index}
+        if entry is not None and index - 1 not in self._recent:
+            self._before = (index, entry[0])
 
     def _nearest_state(self, index: int) -> tuple[int, State]:
         if index - 1 in self._recent:

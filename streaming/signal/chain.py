@@ -137,20 +137,21 @@ class SignalChain:
         self._constants[kn.K_FROZEN] = self._frozen is not None
         self._constants[kn.K_SHORT] = self._design.lengths[0]
         self._constants[[kn.K_TILES, kn.K_LANES]] = self._tiles, self._lanes
-        self._tables = (
-            self._design.feedback,
-            self._design.sums,
-            self._design.step,
-            self._design.carry,
-            np.array([settings.clip_uv, normaliser.floor_uv]),
+        self._constants[kn.K_CLIP] = round(settings.clip_uv)
+        self._filters32 = np.concatenate([self._design.feedback.ravel(), self._design.sums.ravel()])
+        self._filters64 = np.concatenate(
+            [
+                self._design.step.ravel(),
+                self._design.carry.ravel(),
+                [settings.clip_uv, normaliser.floor_uv],
+            ]
         )
         self._rings = kn.aligned((4, self._window_bins + round(settings.rewind_s * BIN_RATE_HZ) + 1024, self._padded))
         self._reasons = np.zeros(self._rings.shape[1], np.uint8)
         self._raw = kn.aligned((self._rewind_samples + int(0.1 * rate_hz), self._padded))
         self._scratch = kn.aligned((kn.SEGMENT, self._padded))
-        self._means = kn.aligned((kn.SEGMENT,))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
-        self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded,))
+        self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.SEGMENT,))
         self._f64 = kn.aligned((self._tiles * kn.N_F64 * kn.MOST_LANES,), np.float64)
         self._i64 = kn.aligned((kn.N_SCALARS + kn.N_FACTS * self._padded,), np.int64)
         self._begin(0)
@@ -161,7 +162,7 @@ class SignalChain:
         self._first_bin = self.grid.bin_of(first_sample)
         for memory in (self._f32, self._f64, self._i64, self._rings, self._reasons):
             memory[...] = 0
-        at = self._first_bin
+        at = self._next_bin = self._first_bin
         self._i64[[kn.NEXT_SAMPLE, kn.NEXT_BIN]] = first_sample, at
         self._i64[[kn.BIN_START, kn.BIN_END]] = self.grid.first_sample(at), self.grid.first_sample(at + 1)
         self._i64[[kn.FRESH, kn.WEIGH]] = 1
@@ -193,7 +194,7 @@ class SignalChain:
     @property
     def next_bin(self) -> int:
         """The bin after the last finished one. While a blank is open, bins wait for its end."""
-        return int(self._i64[kn.NEXT_BIN])
+        return self._next_bin
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -225,34 +226,31 @@ class SignalChain:
         if samples_uv.ndim != 2 or samples_uv.shape[1] != self.n_channels:
             raise RigFault(f"samples: found shape {samples_uv.shape}, expected (samples, {self.n_channels})")
         if self._plain and first_sample == self._received and len(samples_uv) <= self._most:
-            before = int(self._i64[kn.NEXT_BIN])
-            return Bins(self, before, self._push_plain(samples_uv))
+            return self._push_plain(samples_uv)
         return self._push_any(np.ascontiguousarray(samples_uv, np.float32), first_sample)
 
-    def _push_plain(self, samples_uv: NDArray[np.float32]) -> int:
+    def _push_plain(self, samples_uv: NDArray[np.float32]) -> Bins:
         """At most `_most` samples that nothing on the timeline touches: one call into the kernel."""
-        i64 = self._i64
-        before = i64[kn.NEXT_BIN]
-        kn.push(
+        before = self._next_bin
+        after = self._next_bin = kn.push(
             samples_uv,
             self._raw,
             self._f32,
             self._f64,
-            i64,
+            self._i64,
             self._constants,
             self._rings,
             self._reasons,
-            self._tables,
+            self._filters32,
+            self._filters64,
             self._scratch,
-            self._means,
         )
         self._received += len(samples_uv)
-        after = int(i64[kn.NEXT_BIN])
         if after >= self._snapshot_due:
             self._snapshot()
         if self._robust is not None:
             self._robust.advance(self._rings, after)
-        return after
+        return Bins(self, before, after)
 
     def _push_any(self, samples_uv: NDArray[np.float32], first_sample: int) -> Bins:
         if first_sample < self._received:
@@ -407,7 +405,7 @@ class SignalChain:
             self._snapshot()
 
     def _process(self, source: NDArray[np.float32], row: int, n: int) -> None:
-        kn.process(
+        self._next_bin = kn.process(
             source,
             row,
             n,
@@ -417,9 +415,9 @@ class SignalChain:
             self._constants,
             self._rings,
             self._reasons,
-            self._tables,
+            self._filters32,
+            self._filters64,
             self._scratch,
-            self._means,
         )
 
     def _lose(self, to_sample: int, blank: Blank | None) -> None:
@@ -430,7 +428,7 @@ class SignalChain:
             to_sample = blank.end
         settle = to_sample + int(self.settings.start_settle_s * self.rate_hz)
         self._i64[kn.SETTLE_GAP] = max(self._i64[kn.SETTLE_GAP], settle)
-        kn.skip(
+        self._next_bin = kn.skip(
             to_sample,
             self._f32,
             self._f64,
@@ -438,7 +436,7 @@ class SignalChain:
             self._constants,
             self._rings,
             self._reasons,
-            self._tables,
+            self._filters64,
         )
 
     def _bridge(self, blank: Blank, gap: tuple[int, int] | None) -> bool:
@@ -488,6 +486,7 @@ class SignalChain:
             )
         _, f32, f64, i64 = self._snapshots[-1]
         self._f32[:], self._f64[:], self._i64[:] = f32, f64, i64
+        self._next_bin = int(self._i64[kn.NEXT_BIN])
         self._snapshot_due = self.next_bin + SNAPSHOT_BINS
         if self._robust is not None:
             self._robust.rewind(self._rings, self.next_bin)

@@ -24,7 +24,8 @@ MOST_LANES = 128
 SEGMENT = 64  # rows of scratch: longer than the longest bin (41 samples at 40 kHz)
 
 # i64: scalars, then one row of `padded` for each channel fact
-NEXT_SAMPLE, NEXT_BIN, BIN_START, BIN_END, FRESH, SETTLE_START, SETTLE_BLANK, SETTLE_GAP, WEIGH = range(9)
+NEXT_SAMPLE, NEXT_BIN, BIN_START, BIN_END, FRESH, SETTLE_START, SETTLE_BLANK, SETTLE_GAP = range(8)
+WEIGH, ANY_BAD, TROUBLE = 8, 9, 10
 N_SCALARS = 16
 MASK, DEAD, STILL_RUN, LIVE_RUN, SETTLE, BAD, MOVED = range(7)  # channel facts
 N_FACTS = 7
@@ -39,11 +40,14 @@ N_F32_ROWS = 2
 ENVELOPE, Z, OK, OK_Z = range(4)
 # reasons why a bin is not vouched for
 REASON_START, REASON_BLANK, REASON_GAP = 1, 2, 4
+# f32 ends with SEGMENT means; one call unboxes ten arrays, 60 ns each, so what belongs together is packed
+# filters32: feedback (4 × 2), then sums (2, longest, 5); filters64: step (2, 16), carry (2, 4), clip, floor
+STEP, CARRY, CLIP, FLOOR = 0, 32, 40, 41
 # constants handed over in one integer array
 K_CHANNELS, K_NUMERATOR, K_DENOMINATOR, K_WINDOW, K_MIN_HISTORY, K_SETTLE_START, K_DEAD_BINS, K_FROZEN, K_SHORT, K_TILES, K_LANES = range(
     11
 )
-N_K = 11
+K_CLIP, N_K = 11, 12  # whole microvolts
 
 
 def aligned(shape: tuple[int, ...], dtype: type = np.float32) -> NDArray[Any]:
@@ -62,20 +66,20 @@ def tiling(n_channels: int) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def filter_segment(source, row, n, f32, k, sums, feedback, which, at, means, clip):  # type: ignore[no-untyped-def]
-    tiles = k[K_TILES]
-    lanes = k[K_LANES]
-    a11, a12 = feedback[0, 0], feedback[0, 1]
-    a21, a22 = feedback[1, 0], feedback[1, 1]
-    a31, a32 = feedback[2, 0], feedback[2, 1]
-    a41, a42 = feedback[3, 0], feedback[3, 1]
+def filter_segment(source, row, n, f32, k, filters32, sums_at):  # type: ignore[no-untyped-def]
+    """Re-reference, clip, band-pass, rectify, and the five weighted sums, for n samples inside one bin."""
+    tiles, lanes = k[K_TILES], k[K_LANES]
+    means = f32[f32.shape[0] - SEGMENT :]
+    clip = np.float32(k[K_CLIP])
+    a11, a12, a21, a22 = filters32[0], filters32[1], filters32[2], filters32[3]
+    a31, a32, a41, a42 = filters32[4], filters32[5], filters32[6], filters32[7]
     for tile in range(tiles):
         s = f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES]
         for i in range(n):
             x = source[row + i, tile * lanes : (tile + 1) * lanes]
             mean = means[i]
-            g0, g1, g2 = sums[which, at + i, 0], sums[which, at + i, 1], sums[which, at + i, 2]
-            g3, g4 = sums[which, at + i, 3], sums[which, at + i, 4]
+            g = filters32[sums_at + 5 * i : sums_at + 5 * i + 5]
+            g0, g1, g2, g3, g4 = g[0], g[1], g[2], g[3], g[4]
             for c in range(lanes):
                 v = min(max(x[c] - mean, -clip), clip)
                 y = v + s[c]
@@ -97,24 +101,28 @@ def filter_segment(source, row, n, f32, k, sums, feedback, which, at, means, cli
                 s[11 * MOST_LANES + c] += g3 * v
                 s[12 * MOST_LANES + c] += g4 * v
 
+
 @njit(nogil=True, cache=True, fastmath=FAST)
-def settle_filters(source, row, f32, k, mean, clip):  # type: ignore[no-untyped-def]
-    # the state that a constant equal to the first sample would have left: band-pass output 0 from the start
-    tiles = k[K_TILES]
-    lanes = k[K_LANES]
+def settle_filters(source, row, f32, f64, k):  # type: ignore[no-untyped-def]
+    """The state that a constant equal to the first sample would have left: band-pass output 0 from the start."""
+    tiles, lanes = k[K_TILES], k[K_LANES]
+    mean = f32[f32.shape[0] - SEGMENT]
+    clip = np.float32(k[K_CLIP])
     for tile in range(tiles):
         s = f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES]
         x = source[row, tile * lanes : (tile + 1) * lanes]
         s[:] = np.float32(0)
+        f64[tile * N_F64 * MOST_LANES : (tile * N_F64 + 4) * MOST_LANES] = 0.0
         for c in range(lanes):
             v = min(max(x[c] - mean, -clip), clip)
             s[c] = -v
             s[MOST_LANES + c] = -v
 
+
 @njit(nogil=True, cache=True, fastmath=FAST)
 def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
-    # the re-reference is the mean over channels that are in the mask and not dead
-    rows = f32[f32.shape[0] - N_F32_ROWS * padded :]
+    """The re-reference is the mean over the channels that are in the mask and not dead."""
+    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
     mask = i64[N_SCALARS + MASK * padded : N_SCALARS + (MASK + 1) * padded]
     dead = i64[N_SCALARS + DEAD * padded : N_SCALARS + (DEAD + 1) * padded]
     n = 0
@@ -123,102 +131,128 @@ def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
             n += 1
     share = np.float32(1.0 / max(n, 1))
     for c in range(padded):
-        rows[c] = share if mask[c] != 0 and dead[c] == 0 else np.float32(0)
+        weight[c] = share if mask[c] != 0 and dead[c] == 0 else np.float32(0)
     i64[WEIGH] = 0
+
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def watch(source, row, f32, i64, padded):  # type: ignore[no-untyped-def]
-    # twice a bin: has the raw value moved since the last look?
-    last = f32[f32.shape[0] - padded :]
+    """Twice a bin: has the raw value moved since the last look?"""
+    last = f32[f32.shape[0] - SEGMENT - padded : f32.shape[0] - SEGMENT]
     moved = i64[N_SCALARS + MOVED * padded : N_SCALARS + (MOVED + 1) * padded]
     x = source[row]
     for c in range(padded):
-        if x[c] != last[c]:
-            moved[c] = 1
+        moved[c] |= np.int64(x[c] != last[c])
         last[c] = x[c]
 
+
 @njit(nogil=True, cache=True, fastmath=FAST)
-def finish_bin(f32, f64, i64, rings, reasons, step, carry, k, floor):  # type: ignore[no-untyped-def]
-    padded, tiles, lanes = rings.shape[2], k[K_TILES], k[K_LANES]
-    at = i64[NEXT_BIN]
-    slot = at % rings.shape[1]
-    which = 0 if i64[BIN_END] - i64[BIN_START] == k[K_SHORT] else 1
-    reason = 0
-    if i64[BIN_START] < i64[SETTLE_START]:
-        reason |= REASON_START
-    if i64[BIN_START] < i64[SETTLE_BLANK]:
-        reason |= REASON_BLANK
-    if i64[BIN_START] < i64[SETTLE_GAP]:
-        reason |= REASON_GAP
-    reasons[slot] = reason
-    envelope, z, ok, ok_z = rings[ENVELOPE, slot], rings[Z, slot], rings[OK, slot], rings[OK_Z, slot]
-    r00, r01, r10, r11 = step[which, 0, 0], step[which, 0, 1], step[which, 1, 0], step[which, 1, 1]
-    r22, r23, r32, r33 = step[which, 2, 2], step[which, 2, 3], step[which, 3, 2], step[which, 3, 3]
-    c0, c1, c2, c3 = carry[which, 0], carry[which, 1], carry[which, 2], carry[which, 3]
+def low_pass_step(f32, f64, envelope, filters64, k, which):  # type: ignore[no-untyped-def]
+    """The bin's mean out, the low-pass state one bin on, the sums back to zero (design.py)."""
+    tiles, lanes = k[K_TILES], k[K_LANES]
+    r = filters64[STEP + 16 * which : STEP + 16 * which + 16]
+    r00, r01, r10, r11, r22, r23, r32, r33 = r[0], r[1], r[4], r[5], r[10], r[11], r[14], r[15]
+    carry = filters64[CARRY + 4 * which : CARRY + 4 * which + 4]
+    c0, c1, c2, c3 = carry[0], carry[1], carry[2], carry[3]
     for tile in range(tiles):
-        s = f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES]
+        first = tile * N_TILE_ROWS * MOST_LANES
+        s = f32[first + 8 * MOST_LANES : first + N_TILE_ROWS * MOST_LANES]
         low = f64[tile * N_F64 * MOST_LANES : (tile + 1) * N_F64 * MOST_LANES]
         out = envelope[tile * lanes : (tile + 1) * lanes]
         for c in range(lanes):
-            x0, x1, x2, x3 = low[c], low[MOST_LANES + c], low[2 * MOST_LANES + c], low[3 * MOST_LANES + c]
-            out[c] = np.float32(c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + s[12 * MOST_LANES + c])
-            low[c] = r00 * x0 + r01 * x1 + s[8 * MOST_LANES + c]
-            low[MOST_LANES + c] = r10 * x0 + r11 * x1 + s[9 * MOST_LANES + c]
-            low[2 * MOST_LANES + c] = r22 * x2 + r23 * x3 + s[10 * MOST_LANES + c]
-            low[3 * MOST_LANES + c] = r32 * x2 + r33 * x3 + s[11 * MOST_LANES + c]
-            s[8 * MOST_LANES + c] = np.float32(0)
-            s[9 * MOST_LANES + c] = np.float32(0)
-            s[10 * MOST_LANES + c] = np.float32(0)
-            s[11 * MOST_LANES + c] = np.float32(0)
-            s[12 * MOST_LANES + c] = np.float32(0)
-    health(i64, ok, reason, k)
-    normalise(f64, rings, envelope, z, ok, ok_z, at, k, floor)
+            x0, x1 = low[c], low[MOST_LANES + c]
+            x2, x3 = low[2 * MOST_LANES + c], low[3 * MOST_LANES + c]
+            out[c] = np.float32(c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3 + s[4 * MOST_LANES + c])
+            low[c] = r00 * x0 + r01 * x1 + s[c]
+            low[MOST_LANES + c] = r10 * x0 + r11 * x1 + s[MOST_LANES + c]
+            low[2 * MOST_LANES + c] = r22 * x2 + r23 * x3 + s[2 * MOST_LANES + c]
+            low[3 * MOST_LANES + c] = r32 * x2 + r33 * x3 + s[3 * MOST_LANES + c]
+        s[:] = np.float32(0)
+
+
+@njit(nogil=True, cache=True, fastmath=FAST)
+def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-untyped-def]
+    """Close the open bin: envelope, health of the channels, z; open the next."""
+    padded = rings.shape[2]
+    at = i64[NEXT_BIN]
+    slot = at % rings.shape[1]
+    start = i64[BIN_START]
+    which = 0 if i64[BIN_END] - start == k[K_SHORT] else 1
+    reason = 0
+    if start < i64[SETTLE_START]:
+        reason |= REASON_START
+    if start < i64[SETTLE_BLANK]:
+        reason |= REASON_BLANK
+    if start < i64[SETTLE_GAP]:
+        reason |= REASON_GAP
+    reasons[slot] = reason
+    low_pass_step(f32, f64, rings[ENVELOPE, slot], filters64, k, which)
+    health(i64, rings[OK, slot], reason, k)
+    normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
     if i64[WEIGH] != 0:
         weigh(f32, i64, padded)
     open_bin(i64, at + 1, k)
 
+
 @njit(nogil=True, cache=True, fastmath=FAST)
 def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
+    """Which channels this bin vouches for (`ok`), and who has died or come back to life.
+
+    Dead: flat, or never finite, for K_DEAD_BINS bins in a row; alive again after as many good ones.
+    """
     padded = ok.shape[0]
     facts = i64[N_SCALARS:].reshape(N_FACTS, padded)
-    mask, dead, settle = facts[MASK], facts[DEAD], facts[SETTLE]
-    still_run, live_run, bad, moved = facts[STILL_RUN], facts[LIVE_RUN], facts[BAD], facts[MOVED]
+    mask, moved = facts[MASK], facts[MOVED]
+    n_moved = 0
+    for c in range(padded):
+        n_moved += moved[c]
+    for c in range(padded):
+        ok[c] = np.float32(mask[c]) if reason == 0 else np.float32(0)
+    if i64[ANY_BAD] == 0 and i64[TROUBLE] == 0 and n_moved >= k[K_CHANNELS]:
+        moved[:] = 0  # as nearly always: everyone alive, nobody under suspicion
+        return
+    dead, settle, bad = facts[DEAD], facts[SETTLE], facts[BAD]
+    still_run, live_run = facts[STILL_RUN], facts[LIVE_RUN]
     start, end, limit = i64[BIN_START], i64[BIN_END], k[K_DEAD_BINS]
-    changed = 0
-    for c in range(padded):
-        good = mask[c] != 0 and dead[c] == 0 and bad[c] == 0 and start >= settle[c] and reason == 0
-        ok[c] = np.float32(1) if good else np.float32(0)
-    for c in range(padded):
+    trouble = 0
+    for c in range(k[K_CHANNELS]):
+        if dead[c] != 0 or bad[c] != 0 or start < settle[c]:
+            ok[c] = np.float32(0)
         still = bad[c] != 0 or moved[c] == 0
         still_run[c] = still_run[c] + 1 if still else 0
         live_run[c] = 0 if still else live_run[c] + 1
         if bad[c] != 0:
             settle[c] = end + k[K_SETTLE_START]
-        dies = dead[c] == 0 and still_run[c] >= limit
-        lives = dead[c] != 0 and live_run[c] >= limit
-        if dies or lives:
-            dead[c] = 1 if dies else 0
-            changed = 1
+        if dead[c] == 0 and still_run[c] >= limit:
+            dead[c] = 1
+            i64[WEIGH] = 1
+        elif dead[c] != 0 and live_run[c] >= limit:
+            dead[c] = 0
+            i64[WEIGH] = 1
+        if dead[c] != 0 or still_run[c] > 0 or end < settle[c]:
+            trouble += 1
         bad[c] = 0
         moved[c] = 0
-    if changed != 0:
-        i64[WEIGH] = 1
+    i64[ANY_BAD] = 0
+    i64[TROUBLE] = trouble
+
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def normalise(f64, rings, envelope, z, ok, ok_z, at, k, floor):  # type: ignore[no-untyped-def]
-    tiles, lanes = k[K_TILES], k[K_LANES]
-    window, n_slots = k[K_WINDOW], rings.shape[1]
-    leaving = (at - window) % n_slots
+def normalise(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
+    """z of one bin against the trailing window, that bin included, or against frozen statistics."""
+    tiles, lanes, window, n_slots = k[K_TILES], k[K_LANES], k[K_WINDOW], rings.shape[1]
+    slot, leaving = at % n_slots, (at - window) % n_slots
     turn = (at + 1) % window == 0
     min_history = np.float64(max(k[K_MIN_HISTORY], 1))
     for tile in range(tiles):
-        span = slice(tile * lanes, (tile + 1) * lanes)
+        first, last = tile * lanes, (tile + 1) * lanes
         f = f64[tile * N_F64 * MOST_LANES : (tile + 1) * N_F64 * MOST_LANES]
-        e_new, k_new, e_old, k_old = envelope[span], ok[span], rings[ENVELOPE, leaving, span], rings[OK, leaving, span]
-        z_new, kz_new = z[span], ok_z[span]
+        e_new, w_new = rings[ENVELOPE, slot, first:last], rings[OK, slot, first:last]
+        e_old, w_old = rings[ENVELOPE, leaving, first:last], rings[OK, leaving, first:last]
+        z, vouched = rings[Z, slot, first:last], rings[OK_Z, slot, first:last]
         for c in range(lanes):
-            e, w = np.float64(e_new[c]), np.float64(k_new[c])
-            eo, wo = np.float64(e_old[c]), np.float64(k_old[c])
+            e, w = np.float64(e_new[c]), np.float64(w_new[c])
+            eo, wo = np.float64(e_old[c]), np.float64(w_old[c])
             f[SUM1 * MOST_LANES + c] += w * e - wo * eo
             f[SUM2 * MOST_LANES + c] += w * e * e - wo * eo * eo
             f[COUNT * MOST_LANES + c] += w - wo
@@ -226,24 +260,23 @@ def normalise(f64, rings, envelope, z, ok, ok_z, at, k, floor):  # type: ignore[
             f[FRESH2 * MOST_LANES + c] += w * e * e
             f[FRESH_COUNT * MOST_LANES + c] += w
         if turn:  # the fresh sums now hold exactly the window: rounding never builds up
-            for c in range(lanes):
-                for row in range(3):
-                    f[(SUM1 + row) * MOST_LANES + c] = f[(FRESH1 + row) * MOST_LANES + c]
-                    f[(FRESH1 + row) * MOST_LANES + c] = 0.0
+            f[SUM1 * MOST_LANES : FRESH1 * MOST_LANES] = f[FRESH1 * MOST_LANES : CENTRE * MOST_LANES]
+            f[FRESH1 * MOST_LANES : CENTRE * MOST_LANES] = 0.0
         if k[K_FROZEN] != 0:
             for c in range(lanes):
-                z_new[c] = k_new[c] * np.float32(
-                    (np.float64(e_new[c]) - f[CENTRE * MOST_LANES + c]) / max(f[SCALE * MOST_LANES + c], floor)
-                )
-                kz_new[c] = k_new[c]
+                above = np.float32(np.float64(e_new[c]) - f[CENTRE * MOST_LANES + c])
+                z[c] = w_new[c] * above / max(np.float32(f[SCALE * MOST_LANES + c]), floor)
+                vouched[c] = w_new[c]
         else:
             for c in range(lanes):
-                n = max(f[COUNT * MOST_LANES + c], 1.0)
-                mean = f[SUM1 * MOST_LANES + c] / n
-                variance = max(f[SUM2 * MOST_LANES + c] / n - mean * mean, 0.0)
-                value = (np.float64(e_new[c]) - mean) / max(np.sqrt(variance), floor)
-                kz_new[c] = k_new[c] if f[COUNT * MOST_LANES + c] >= min_history else np.float32(0)
-                z_new[c] = kz_new[c] * np.float32(value)
+                share = 1.0 / max(f[COUNT * MOST_LANES + c], 1.0)
+                mean = f[SUM1 * MOST_LANES + c] * share
+                variance = np.float32(max(f[SUM2 * MOST_LANES + c] * share - mean * mean, 0.0))
+                above = np.float32(np.float64(e_new[c]) - mean)
+                vouch = w_new[c] if f[COUNT * MOST_LANES + c] >= min_history else np.float32(0)
+                vouched[c] = vouch
+                z[c] = vouch * above / max(np.sqrt(variance), floor)
+
 
 @njit(nogil=True, cache=True)
 def open_bin(i64, at, k):  # type: ignore[no-untyped-def]
@@ -252,11 +285,13 @@ def open_bin(i64, at, k):  # type: ignore[no-untyped-def]
     i64[BIN_START] = -((-at * k[K_NUMERATOR]) // step)
     i64[BIN_END] = -((-(at + 1) * k[K_NUMERATOR]) // step)
 
+
 @njit(nogil=True, cache=True, fastmath=FAST)
-def reference(source, row, n, f32, i64, means, scratch):  # type: ignore[no-untyped-def]
+def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def]
     """Means over the usable channels; True where a sample is not finite and `scratch` holds the mended rows."""
     padded = source.shape[1]
-    weight = f32[f32.shape[0] - N_F32_ROWS * padded : f32.shape[0] - padded]
+    means = f32[f32.shape[0] - SEGMENT :]
+    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
     whole = True
     for i in range(n):
         x = source[row + i]
@@ -268,60 +303,60 @@ def reference(source, row, n, f32, i64, means, scratch):  # type: ignore[no-unty
     if whole:
         return False
     bad = i64[N_SCALARS + BAD * padded : N_SCALARS + (BAD + 1) * padded]
+    i64[ANY_BAD] = 1
     for i in range(n):
         x, mended = source[row + i], scratch[i]
-        total, count = np.float32(0), np.float32(0)
+        total, share = np.float32(0), np.float32(0)
         for c in range(padded):
-            fine = abs(x[c]) <= np.float32(1e30)
-            v = x[c] if fine else np.float32(0)
-            u = weight[c] if fine else np.float32(0)
-            total += u * v
-            count += u
-            if not fine:
+            if abs(x[c]) <= np.float32(1e30):
+                total += weight[c] * x[c]
+                share += weight[c]
+            else:
                 bad[c] = 1
-        mean = total / count if count > 0 else np.float32(0)
+        mean = total / share if share > 0 else np.float32(0)
         means[i] = mean
         for c in range(padded):
             mended[c] = x[c] if abs(x[c]) <= np.float32(1e30) else mean
     return True
 
+
 @njit(nogil=True, cache=True)
-def process(source, row, n, f32, f64, i64, k, rings, reasons, tables, scratch, means):  # type: ignore[no-untyped-def]
-    """Rows `row … row+n` of `source` (padded rows), the next samples of the stream, through the whole chain."""
-    feedback, sums, step, carry, real = tables
-    clip, floor = np.float32(real[0]), real[1]
+def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
+    """Rows `row … row+n` of `source` (padded rows), the next samples of the stream, through the whole chain.
+
+    Returns the next bin.
+    """
     done = 0
+    padded = rings.shape[2]
     while done < n:
         take = min(n - done, i64[BIN_END] - i64[NEXT_SAMPLE])
         at = i64[NEXT_SAMPLE] - i64[BIN_START]
         length = i64[BIN_END] - i64[BIN_START]
         which = 0 if length == k[K_SHORT] else 1
+        sums_at = 8 + 5 * (which * (k[K_SHORT] + 1) + at)
         half = length // 2
         if i64[WEIGH] != 0 and at == 0:
-            weigh(f32, i64, rings.shape[2])
-        mended = reference(source, row + done, take, f32, i64, means, scratch)
-        if i64[FRESH] != 0:
-            if mended:
-                settle_filters(scratch, 0, f32, k, means[0], clip)
-            else:
-                settle_filters(source, row + done, f32, k, means[0], clip)
-            i64[FRESH] = 0
+            weigh(f32, i64, padded)
         if at == 0:
-            watch(source, row + done, f32, i64, rings.shape[2])
+            watch(source, row + done, f32, i64, padded)
         if at <= half < at + take:
-            watch(source, row + done + half - at, f32, i64, rings.shape[2])
-        if mended:
-            filter_segment(scratch, 0, take, f32, k, sums, feedback, which, at, means, clip)
-        else:
-            filter_segment(source, row + done, take, f32, k, sums, feedback, which, at, means, clip)
+            watch(source, row + done + half - at, f32, i64, padded)
+        mended = reference(source, row + done, take, f32, i64, scratch)
+        rows, first = (scratch, 0) if mended else (source, row + done)
+        if i64[FRESH] != 0:
+            settle_filters(rows, first, f32, f64, k)
+            i64[FRESH] = 0
+        filter_segment(rows, first, take, f32, k, filters32, sums_at)
         i64[NEXT_SAMPLE] += take
         done += take
         if i64[NEXT_SAMPLE] == i64[BIN_END]:
-            finish_bin(f32, f64, i64, rings, reasons, step, carry, k, floor)
+            finish_bin(f32, f64, i64, rings, reasons, filters64, k)
+    return i64[NEXT_BIN]
+
 
 @njit(nogil=True, cache=True)
-def push(x, raw, f32, f64, i64, k, rings, reasons, tables, scratch, means):  # type: ignore[no-untyped-def]
-    """Keep the samples in the ring of raw samples, then process them from there."""
+def push(x, raw, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
+    """Keep the samples in the ring of raw samples, then process them from there. Returns the next bin."""
     n, n_channels = x.shape
     n_rows = raw.shape[0]
     done = 0
@@ -332,24 +367,29 @@ def push(x, raw, f32, f64, i64, k, rings, reasons, tables, scratch, means):  # t
             into, out_of = raw[row + i], x[done + i]
             for c in range(n_channels):
                 into[c] = out_of[c]
-        process(raw, row, take, f32, f64, i64, k, rings, reasons, tables, scratch, means)
+        process(raw, row, take, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch)
         done += take
+    return i64[NEXT_BIN]
+
 
 @njit(nogil=True, cache=True)
-def skip(to_sample, f32, f64, i64, k, rings, reasons, tables):  # type: ignore[no-untyped-def]
-    """Samples up to `to_sample` never came: close the bins that they touch, start the filters anew behind them."""
-    _, _, step, carry, real = tables
-    padded, tiles, lanes = rings.shape[2], k[K_TILES], k[K_LANES]
+def skip(to_sample, f32, f64, i64, k, rings, reasons, filters64):  # type: ignore[no-untyped-def]
+    """Samples up to `to_sample` never came: close the bins that they touch, start the filters anew behind them.
+
+    Returns the next bin.
+    """
+    padded = rings.shape[2]
     while i64[BIN_END] <= to_sample:
-        for tile in range(tiles):
-            f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES] = np.float32(0)
+        for tile in range(k[K_TILES]):
+            first = tile * N_TILE_ROWS * MOST_LANES
+            f32[first : first + N_TILE_ROWS * MOST_LANES] = np.float32(0)
             f64[tile * N_F64 * MOST_LANES : (tile * N_F64 + 4) * MOST_LANES] = 0.0
         i64[N_SCALARS + MOVED * padded : N_SCALARS + (MOVED + 1) * padded] = 1  # nothing is known of health here
-        finish_bin(f32, f64, i64, rings, reasons, step, carry, k, real[1])
-    for tile in range(tiles):
-        f64[tile * N_F64 * MOST_LANES : (tile * N_F64 + 4) * MOST_LANES] = 0.0
+        finish_bin(f32, f64, i64, rings, reasons, filters64, k)
     i64[NEXT_SAMPLE] = to_sample
     i64[FRESH] = 1
+    return i64[NEXT_BIN]
+
 
 @njit(nogil=True, cache=True)
 def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-untyped-def]

@@ -31,7 +31,9 @@ def service(live):
 
 @pytest.fixture
 def client(service):
-    with TestClient(create_app(service, PORT), base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False) as one:
+    with TestClient(
+        create_app(service, PORT), base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False
+    ) as one:
         yield one
 
 
