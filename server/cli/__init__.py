@@ -1,0 +1,49 @@
+"""The command line. Each command imports what it needs when it runs, so that --help is quick and serving needs no torch."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from models.errors import Fault, OperatorFault
+from server.cli import offline, serving
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
+
+app = typer.Typer(
+    help="Reads a Utah array in visual cortex live and predicts whether a stimulation will be perceived.",
+    epilog="Start with `phosphene demo`. Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for command in (*serving.COMMANDS, *offline.COMMANDS):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of `phosphene`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Exit status: 0 done, 1 failed, 2 called wrongly. A fault is one line on standard error."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except UsageError as error:
+        return _say(f"{error.format_message()} (phosphene --help says how)", 2)  # type: ignore[attr-defined]
+    except OperatorFault as fault:
+        return _say(str(fault), 2)
+    except Fault as fault:
+        return _say(str(fault), 1)
+    except (typer.Abort, KeyboardInterrupt):
+        return _say("interrupted", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"phosphene: {' '.join(sentence.split())}", file=sys.stderr)
+    return status

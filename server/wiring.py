@@ -1,0 +1,95 @@
+"""Who creates what: from settings to a service that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from models.errors import OperatorFault
+from server.app import create_app
+from server.bundles import Bundles
+from server.service import Service
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+log = logging.getLogger("phosphene")
+
+# Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
+SWITCH_INTERVAL_S = 2e-4
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Everything that can be refused is refused before the first thread starts.
+
+    Raises:
+        Fault: a port in use, a bundle that does not hold, a recording that is not there.
+    """
+    bundles = Bundles(settings.bundles, settings.provider, settings.precision)
+    listener = listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        port = listener.getsockname()[1]
+        decoder = bundles.open(settings.model)
+        service, close = build(settings, bundles, decoder)
+        print(
+            f"Phosphene on http://127.0.0.1:{port}, model {decoder.name} ({decoder.choice}), source {settings.source}",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.collect()
+        gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn shuts down in order, then raises the signal again
+                make_server(service, port).run(sockets=[listener])
+        finally:
+            close()
+
+
+def make_server(service: Service, port: int) -> uvicorn.Server:
+    """The HTTP server of a service that is bound to `port`."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            create_app(service, port),
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            ws_max_size=16 * 1024,
+            ws_ping_interval=5.0,
+            ws_ping_timeout=5.0,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a port in use is one clear sentence and port 0 tells which one it became.
+
+    Raises:
+        OperatorFault: the port cannot be had.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise OperatorFault(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
+    return listener
+
+
+def _interrupt(_: int, __: FrameType | None) -> Any:
+    raise KeyboardInterrupt

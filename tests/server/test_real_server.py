@@ -1,0 +1,134 @@
+"""The service on a real port: bad clients disturb nobody, slow ones learn exactly what they lost, and it ends at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from models.errors import OperatorFault
+from server.service import Service
+from server.settings import Settings
+from server.wiring import listen, make_server
+from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+
+WIDE = np.linspace(-1, 1, 768, dtype=np.float32)
+
+
+class Running:
+    def __init__(self) -> None:
+        self.live = FakeLive()
+        self.service = Service(self.live, FakeDecoder(), Settings(), FakeBundles())
+        self.live.sink = self.service.hand_over
+        self.listener = listen("127.0.0.1", 0)
+        self.port = self.listener.getsockname()[1]
+        self.server = make_server(self.service, self.port)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+        self.thread.start()
+        self.get("/healthz")
+
+    def get(self, path: str):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def socket(self, path: str = "/v1/predictions?fields=probability", **options):
+        return connect(f"ws://127.0.0.1:{self.port}{path}", **options)
+
+    def raw(self, sent: bytes) -> socket.socket:
+        one = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        one.sendall(sent)
+        return one
+
+    def handshake(self) -> socket.socket:
+        one = self.raw(
+            f"GET /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert one.recv(12) == b"HTTP/1.1 101"
+        return one
+
+    def stop(self) -> float:
+        began = time.perf_counter()
+        self.server.should_exit = True
+        self.thread.join(10)
+        return time.perf_counter() - began
+
+
+@pytest.fixture
+def running():
+    one = Running()
+    yield one
+    one.stop()
+    assert not one.thread.is_alive()
+
+
+def test_bad_clients_disturb_nobody(running):
+    good = running.socket()
+    silent = running.handshake()  # never reads
+    garbage = running.handshake()
+    garbage.sendall(b"\xff\xfe not a frame at all" * 50)
+    unmasked = running.handshake()
+    unmasked.sendall(b"\x81\x05hello")
+    huge = running.handshake()
+    huge.sendall(b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00")
+    halfway = running.handshake()
+    halfway.sendall(b"\x81\xfe\x10")  # leaves in the middle of a frame's head
+    halfway.close()
+    http = [running.raw(sent) for sent in (b"GET /", b"\x00" * 500, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 9000)]
+    for seq in range(0, 1000, 50):
+        running.live.say(50, embedding=WIDE)
+        assert [json.loads(good.recv(timeout=10))["seq"] for _ in range(50)] == list(range(seq, seq + 50))
+    assert running.get("/v1/status")["next_seq"] == 1000
+    good.close()
+    for one in (silent, garbage, unmasked, huge, *http):
+        one.close()
+
+
+def test_a_slow_client_is_told_what_it_lost_and_can_have_it(running):
+    slow = running.socket("/v1/predictions", max_queue=1, compression=None)
+    for _ in range(60):
+        running.live.say(50, embedding=WIDE)
+    total = running.live.said
+    while running.get("/v1/status")["next_seq"] < total:
+        pass
+    have, lost = -1, []
+    while have < total - 1:
+        message = json.loads(slow.recv(timeout=10))
+        if message["type"] == "dropped":
+            assert message["count"] == message["resume_seq"] - have - 1
+            lost += range(have + 1, message["resume_seq"])
+            have = message["resume_seq"] - 1
+        else:
+            assert message["seq"] == have + 1
+            have += 1
+    assert lost, "the client was never slow: the test shows nothing"
+    assert running.get("/v1/status")["dropped"] == len(lost)
+    answer = running.get(f"/v1/predictions?since_seq={lost[0] - 1}&limit=5")
+    assert [one["seq"] for one in answer["predictions"]] == lost[:5]
+    slow.close()
+
+
+def test_it_ends_at_once_whoever_listens():
+    running = Running()
+    readers = [running.socket() for _ in range(3)]
+    silent = running.handshake()
+    running.live.say(2000, embedding=WIDE)
+    assert running.stop() < 3.0
+    assert running.live.stopped == 1
+    with pytest.raises(ConnectionClosed):
+        for _ in range(3000):
+            readers[0].recv(timeout=5)
+    assert readers[0].close_code == 1012
+    silent.close()
+
+
+def test_a_port_in_use_is_one_sentence():
+    with listen("127.0.0.1", 0) as taken, pytest.raises(OperatorFault, match="--port"):
+        listen("127.0.0.1", taken.getsockname()[1])
