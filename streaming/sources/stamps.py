@@ -112,10 +112,13 @@ class StampTracker:
             self._counters.backlog_samples += sum(segment.stop - segment.start for segment in segments)
         return segments
 
-    def sample_of(self, time: float) -> int | None:
-        """The index of the sample taken at `time` (stream's clock); None before the first sample."""
-        if self._line is None:
-            return None
+    @property
+    def started(self) -> bool:
+        return self._line is not None
+
+    def sample_of(self, time: float) -> int:
+        """The index of the sample taken at `time` (stream's clock), inside gaps and ahead too; `started` first."""
+        assert self._line is not None
         anchor, index = self._line
         return index + round((time - anchor) * self.rate_hz)
 
