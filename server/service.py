@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.errors import OperatorFault
@@ -17,6 +18,7 @@ from server.feed import Events, Predictions
 from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
+from streaming.events import Marker, Report, Stimulation
 from streaming.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ HELD_AT_MOST = 120_000
 class Service:
     """`decoder` is the bundle that `live` runs; `clock` is any steady clock in seconds.
 
-    The decode thread calls `hand_over` and `marked_late`, worker threads call `decode`; the rest belongs to the loop.
+    The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads call `decode`; the rest belongs to the loop.
     """
 
     def __init__(
@@ -74,6 +76,14 @@ class Service:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._withdraw, first_sample, last_sample)
+
+    def marked(self, sample_time: float, marker: Marker) -> None:
+        """The decode thread: a stimulation or a report."""
+        if self._loop is not None and isinstance(marker, Stimulation | Report):
+            kind = "stim" if isinstance(marker, Stimulation) else "report"
+            fields = {"sample_time": sample_time, **asdict(marker)}
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.events.publish, kind, fields, False)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\
 const trace = [];            // {time, p, reason, mode}, oldest first
 const marks = [];            // {time, kind: "stim" | "yes" | "no", trial}
 let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, clockOffset = null;
-let status = null, array = null, showZ = false, ceiling = 10, connected = false, attempts = 0;
+let status = null, array = null, showZ = false, ceiling = 10, connected = false, attempts = 0, noted = false;
 
 function addPrediction(message) {
   const now = performance.now();
@@ -34,8 +34,25 @@ function addEvent(message) {
   lastEventAt = performance.now();
   if (message.type === "status") { status = message; showStatus(); }
   else if (message.type === "array") { array = message; showArray(); }
-  else if (message.type === "stim") marks.push({ time: message.sample_time, kind: "stim", trial: message.trial });
-  else if (message.type === "report") marks.push({ time: message.sample_time, kind: message.perceived ? "yes" : "no", trial: message.trial });
+  else if (message.type === "stim") {
+    marks.push({ time: message.sample_time, kind: "stim" });
+    const where = message.electrode === null ? "" : ` on electrode ${message.electrode}`;
+    note(message.sample_time, `stimulation${where}${message.current_ua === null ? "" : `, ${number(message.current_ua, 0)} µA`}`);
+  } else if (message.type === "report") {
+    marks.push({ time: message.sample_time, kind: message.perceived ? "yes" : "no" });
+    note(message.sample_time, message.perceived ? "reported: perceived" : "reported: not perceived");
+  } else if (message.type === "late_marker") note(null, `marker came late: predictions ${message.first_seq} to ${message.last_seq} withdrawn`);
+  else if (message.type === "dropped") note(null, `this page fell behind by ${message.count} messages`);
+}
+
+function note(time, text) {
+  const item = document.createElement("li"), when = document.createElement("time");
+  when.textContent = time === null ? "" : `${time.toFixed(1)} s`;
+  item.append(when, text);
+  if (!noted) $("log").replaceChildren();
+  noted = true;
+  $("log").prepend(item);
+  while ($("log").childElementCount > 12) $("log").lastChild.remove();
 }
 
 // ---- connections ----------------------------------------------------------------------------------------------------
@@ -348,9 +365,13 @@ function drawVoids(g, x, y) {   // stretches without a probability, hatched, wit
     g.stroke();
     g.restore();
     const text = REASONS[start.reason] ?? start.reason, size = g.measureText(text).width;
-    if (size + 8 < wide) {
-      g.textAlign = "center"; g.fillStyle = "#11161e"; g.fillRect(from + wide / 2 - size / 2 - 4, y(0.5) - 10, size + 8, 18);
-      g.fillStyle = "#c3cdd9"; g.fillText(text, from + wide / 2, y(0.5) + 4);
+    if (wide > 16) {   // along the stretch where it fits, else upwards
+      g.save();
+      g.translate(from + wide / 2, y(0.5));
+      if (size + 12 > wide) g.rotate(-Math.PI / 2);
+      g.textAlign = "center"; g.fillStyle = "#11161e"; g.fillRect(-size / 2 - 5, -9, size + 10, 18);
+      g.fillStyle = "#c3cdd9"; g.fillText(text, 0, 4);
+      g.restore();
     }
     start = null;
   };
