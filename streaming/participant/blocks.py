@@ -16,8 +16,8 @@ State = TypeVar("State")
 class BlockStream(Generic[Block, State]):
     """Blocks 0, 1, 2, … of `make(index, state) -> (block, state after it)`.
 
-    `make` must not change the state that it is given. States are kept every `keep_every` blocks; of the blocks
-    themselves only the newest two, since readers walk forward.
+    `make` must not change the state that it is given. Of the blocks the newest two are held, since readers walk
+    forward; of the states those before them, and every `keep_every`-th.
     """
 
     def __init__(
@@ -25,39 +25,29 @@ class BlockStream(Generic[Block, State]):
     ) -> None:
         self._make = make
         self._keep_every = keep_every
-        self._kept: dict[int, State] = {0: first_state}
-        self._recent: dict[int, tuple[State, Block, State]] = {}  # index → state before, block, state after
+        self._blocks: dict[int, Block] = {}
+        self._states: dict[int, State] = {0: first_state}  # the state before block i
 
     def block(self, index: int) -> Block:
         """Block `index`, made now unless it is one of the newest two."""
-        if index not in self._recent:
-            at, state = self._nearest_state(index)
+        if index not in self._blocks:
+            at = index
+            while at not in self._states:
+                at -= 1
             while at <= index:
-                state = self._advance(at, state)
+                self._advance(at)
                 at += 1
-        return self._recent[index][1]
+        return self._blocks[index]
 
-    def forget_after(self, index: int) -> None:
-        """Forget block `index` and those after it, not the state before it: an input that falls into it has changed."""
-        self._kept = {i: state for i, state in self._kept.items() if i <= index}
-        entry = self._recent.get(index)
-        self._recent = {i: old for i, old in self._recent.items() if i < index}
-        if entry is not None and index - 1 not in self._recent:
-            self._before = (index, entry[0])
+    def forget_from(self, index: int) -> None:
+        """Make block `index` and those after it anew when asked: an input that falls into it has changed."""
+        self._blocks = {i: block for i, block in self._blocks.items() if i < index}
+        self._states = {i: state for i, state in self._states.items() if i <= index}
 
-    def _nearest_state(self, index: int) -> tuple[int, State]:
-        if index - 1 in self._recent:
-            return index, self._recent[index - 1][2]
-        at = index - index % self._keep_every
-        while at not in self._kept:
-            at -= self._keep_every
-        return at, self._kept[at]
-
-    def _advance(self, index: int, state: State) -> State:
-        if index % self._keep_every == 0:
-            self._kept[index] = state
-        block, after = self._make(index, state)
-        self._recent[index] = (state, block, after)
-        while len(self._recent) > 2:
-            del self._recent[next(iter(self._recent))]
-        return after
+    def _advance(self, index: int) -> None:
+        self._blocks[index], self._states[index + 1] = self._make(index, self._states[index])
+        while len(self._blocks) > 2:
+            oldest = next(iter(self._blocks))
+            del self._blocks[oldest]
+            if oldest % self._keep_every:
+                del self._states[oldest]

@@ -1,0 +1,77 @@
+"""Slow potentials under the spikes, made at 1 kHz: the local field and what moving the head adds to all electrodes.
+
+The field is 1/f^1.75 (five Ornstein-Uhlenbeck processes an octave pair apart) on smooth spatial modes, with the 10 and
+25 Hz rhythms of the latent state travelling over it. Above 100 Hz it is below 3 µV, so that drawing straight lines
+between its points at 1 kHz leaves images under 0.05 µV in the spike band.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streaming.participant import draws
+from streaming.participant.blocks import BlockStream
+from streaming.participant.latent import BLOCK_BINS
+from streaming.participant.participant import Participant
+from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES
+
+FIELD_UV = 80.0
+FIELD_EXPONENT = 1.75
+FIELD_LENGTH_MM = 3.0
+CORNER_HZ = (0.5, 2.0, 8.0, 32.0, 128.0)
+N_MODES = 12
+RHYTHM_UV = (40.0, 15.0)  # 10 and 25 Hz
+MOVEMENT_UV = 150.0  # per standard deviation by which the slow part of the movement passes 1.2
+MOVEMENT_HZ, EPISODE_HZ = 8.0, 0.1
+
+
+class Background:
+    """The slow potential of every electrode, 1 kHz, in blocks of a second; stimulation does not touch it."""
+
+    def __init__(self, participant: Participant) -> None:
+        settings, a = participant.settings, participant.anatomy
+        self._path = (settings.seed, settings.day, settings.session, "background")
+        self._latent = participant.latent
+        corner = np.array(CORNER_HZ)
+        share = corner ** (1 - FIELD_EXPONENT)
+        away = a.position_mm[:, None] - a.position_mm[None]
+        values, vectors = np.linalg.eigh(np.exp(-(away**2).sum(-1) / (2 * FIELD_LENGTH_MM**2)))
+        self._modes = (vectors * np.sqrt(np.maximum(values, 0)))[:, -N_MODES:].T
+        self._size = FIELD_UV * np.sqrt(share / share.sum())
+        self._keep = np.exp(-2 * np.pi * np.array([*np.tile(corner, N_MODES), MOVEMENT_HZ, EPISODE_HZ]) / BIN_RATE_HZ)
+        self._rhythm = np.zeros((N_ELECTRODES, 8))
+        for columns, microvolts in ((slice(4, 6), RHYTHM_UV[0]), (slice(6, 8), RHYTHM_UV[1])):
+            pattern = (a.rhythm + a.wave)[:, columns]
+            self._rhythm[:, columns] = microvolts * pattern / np.linalg.norm(pattern, axis=1, keepdims=True)
+        self._movement_gain = 1 + 0.02 * draws.at(settings.seed, "movement").standard_normal(N_ELECTRODES)
+        first = draws.at(*self._path, "first").standard_normal(len(self._keep))
+        self._blocks = BlockStream[NDArray[np.float32], NDArray[np.float64]](first, self._make)
+
+    def block(self, index: int) -> NDArray[np.float32]:
+        """Bins 1000·index … 1000·index + 999, (1000, 96) in microvolts."""
+        return self._blocks.block(index)
+
+    def _make(self, index: int, state: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        after = state.copy()
+        normals = draws.at(*self._path, index).standard_normal((BLOCK_BINS, len(state)))
+        walks = _walk(normals, after, self._keep)
+        field = walks[:, :-2].reshape(BLOCK_BINS, N_MODES, len(CORNER_HZ)) @ self._size
+        movement = MOVEMENT_UV * np.maximum(walks[:, -1] - 1.2, 0) * walks[:, -2]
+        out = field @ self._modes + self._latent.block(index)[:, 2:] @ self._rhythm.T
+        out += movement[:, None] * self._movement_gain
+        return out.astype(np.float32), after
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _walk(
+    normals: NDArray[np.float64], state: NDArray[np.float64], keep: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Unit-variance AR(1) processes down the rows of `normals`, in place; `state` ends as the last row."""
+    kick = np.sqrt(1 - keep * keep)
+    for t in range(normals.shape[0]):
+        for k in range(normals.shape[1]):
+            state[k] = keep[k] * state[k] + kick[k] * normals[t, k]
+            normals[t, k] = state[k]
+    return normals
