@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.bundle import find_bundle, read_manifest, versions
-from models.errors import BundleFault, OperatorFault
+from models.errors import BundleFault
 from models.onnx_decoder import OnnxDecoder, open_bundle
 
 

@@ -51,7 +51,7 @@ def read_windows(body: bytes, npy: bool, n_channels: int, n_bins: int) -> Window
         )
     if usable is None:
         return Windows(windows, np.ones(windows.shape[:2], bool))
-    mask = np.asarray(usable) if _is_regular(usable) else np.zeros(0)
+    mask: NDArray[Any] = np.asarray(usable) if _is_regular(usable) else np.zeros(0)
     if mask.dtype != bool or mask.shape != windows.shape[:2]:
         raise OperatorFault(f"found `usable` of another kind, expected {windows.shape[:2]} of true and false")
     return Windows(windows, mask)

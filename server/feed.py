@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -83,17 +83,27 @@ class Predictions(Feed[tuple[float, int, bytes]]):
 
 
 class Events(Feed[str]):
-    """Messages of /v1/events as JSON text, numbered by `event_seq`, with the newest of each type for who joins."""
+    """Messages of /v1/events as JSON text, numbered by `event_seq`."""
 
     def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
         super().__init__(600.0, capacity, clock)
-        self.newest: dict[str, str] = {}
+        self._states: dict[str, str] = {}
+        self._happened: deque[str] = deque(maxlen=64)
 
-    def publish(self, kind: str, fields: dict[str, Any], keep: bool = True) -> None:
-        """`keep` for what describes a state, so that a new reader is told at once."""
+    def state(self, kind: str, fields: dict[str, Any]) -> None:
+        """Publish how something is; the next of its kind replaces it."""
+        self._states[kind] = self._publish(kind, fields)
+
+    def happened(self, kind: str, fields: dict[str, Any]) -> None:
+        """Publish that something happened."""
+        self._happened.append(self._publish(kind, fields))
+
+    def so_far(self) -> list[str]:
+        """What a new reader is told first: every state, then the newest happenings."""
+        return [*self._states.values(), *self._happened]
+
+    def _publish(self, kind: str, fields: dict[str, Any]) -> str:
         seq = self.history.next_seq
-        message = {"type": kind, "event_seq": seq, **fields}
-        text = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        if keep:
-            self.newest[kind] = text
+        text = orjson.dumps({"type": kind, "event_seq": seq, **fields}, option=orjson.OPT_SERIALIZE_NUMPY).decode()
         self.push(seq, text)
+        return text

@@ -36,7 +36,7 @@ HELD_AT_MOST = 120_000
 class Service:
     """`decoder` is the bundle that `live` runs; `clock` is any steady clock in seconds.
 
-    The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads call `decode`; the rest belongs to the loop.
+    The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`; the rest is the loop's.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Service:
             kind = "stim" if isinstance(marker, Stimulation) else "report"
             fields = {"sample_time": sample_time, **asdict(marker)}
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self.events.publish, kind, fields, False)
+                self._loop.call_soon_threadsafe(self.events.happened, kind, fields)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -171,7 +171,7 @@ class Service:
     def _withdraw(self, first_sample: int, last_sample: int) -> None:
         changed = self.predictions.flag_late(first_sample, last_sample)
         if changed:
-            self.events.publish("late_marker", {"first_seq": changed[0], "last_seq": changed[1]}, keep=False)
+            self.events.happened("late_marker", {"first_seq": changed[0], "last_seq": changed[1]})
 
     async def _tick_forever(self) -> None:
         count = 0
@@ -192,7 +192,7 @@ class Service:
             self._arrivals.push(status.counters.samples, self._clock())
         self.metrics.publish(status, self)
         if len(status.z):
-            self.events.publish("array", array_fields(status))
+            self.events.state("array", array_fields(status))
         if count % 5 == 0 or status.state != self._state:
             self._state = status.state
-            self.events.publish("status", self.status())
+            self.events.state("status", self.status())

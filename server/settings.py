@@ -89,7 +89,9 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
 def _check_toml(config: Path) -> None:
     try:
         tomllib.loads(config.read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OperatorFault(f"{config}: {error.strerror}; --config takes a TOML file") from None
+    except ValueError as error:
         raise OperatorFault(f"{config}: {error}; --config takes a TOML file") from None
 
 

@@ -45,7 +45,7 @@ async def serve_predictions(websocket: WebSocket, service: Service) -> None:
 
 
 async def serve_events(websocket: WebSocket, service: Service) -> None:
-    """WebSocket /v1/events: the newest of each state at once, then everything as it happens."""
+    """WebSocket /v1/events: how it stands and what happened lately, then everything as it happens."""
     feed = service.events
     try:
         _query(websocket, set())
@@ -53,7 +53,7 @@ async def serve_events(websocket: WebSocket, service: Service) -> None:
         await problem(400, str(fault))(websocket.scope, websocket.receive, websocket.send)
         return
     subscription = Subscription(feed.history, service.settings.depth)
-    first = list(feed.newest.values())
+    first = feed.so_far()
     await _serve(websocket, service, feed, subscription, Variant(), feed.history.__getitem__, first)
 
 

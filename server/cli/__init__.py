@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that --help is quick and serving needs no torch."""
+"""The command line. A command imports what it needs when it runs: --help is quick, and serving needs no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from models.errors import Fault, OperatorFault
 from server.cli import offline, serving
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
+
+# what the serving installation leaves out, and the extra that brings it
+EXTRAS = {"torch": "train", "sklearn": "train", "lightning": "train", "onnx": "train", "matplotlib": "train"}
+EXTRAS |= {"pynwb": "files", "neo": "files", "pyxdf": "files", "pyarrow": "files", "onnxruntime": "cpu"}
 
 app = typer.Typer(
     help="Reads a Utah array in visual cortex live and predicts whether a stimulation will be perceived.",
@@ -39,6 +43,11 @@ def run(arguments: list[str]) -> int:
         return _say(str(fault), 2)
     except Fault as fault:
         return _say(str(fault), 1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _say(f"this command needs {package}; install it with: pip install 'phosphene[{EXTRAS[package]}]'", 1)
     except (typer.Abort, KeyboardInterrupt):
         return _say("interrupted", 1)
     return result if isinstance(result, int) else 0

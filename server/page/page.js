@@ -12,11 +12,11 @@ const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\
 const trace = [];            // {time, p, reason, mode}, oldest first
 const marks = [];            // {time, kind: "stim" | "yes" | "no", trial}
 let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, clockOffset = null;
-let status = null, array = null, showZ = false, ceiling = 10, connected = false, attempts = 0, noted = false;
+let status = null, array = null, showZ = false, ceiling = 10, connected = false, attempts = 0, noted = false, lastHappened = -1;
 
 function addPrediction(message) {
   const now = performance.now();
-  if (message.run_id !== runId) { runId = message.run_id; trace.length = marks.length = 0; clockOffset = null; }
+  if (message.run_id !== runId) { runId = message.run_id; trace.length = 0; clockOffset = null; }
   lastSeq = message.seq;
   lastPredictionAt = now;
   const offset = now / 1000 - message.sample_time;
@@ -32,9 +32,16 @@ function addPrediction(message) {
 
 function addEvent(message) {
   lastEventAt = performance.now();
-  if (message.type === "status") { status = message; showStatus(); }
-  else if (message.type === "array") { array = message; showArray(); }
-  else if (message.type === "stim") {
+  if (message.type === "status") {
+    if (status && status.run_id !== message.run_id) { marks.length = 0; lastHappened = -1; }
+    status = message;
+    showStatus();
+    return;
+  }
+  if (message.type === "array") { array = message; showArray(); return; }
+  if (message.event_seq <= lastHappened) return;   // told again after a reconnect
+  lastHappened = message.event_seq ?? lastHappened;
+  if (message.type === "stim") {
     marks.push({ time: message.sample_time, kind: "stim" });
     const where = message.electrode === null ? "" : ` on electrode ${message.electrode}`;
     note(message.sample_time, `stimulation${where}${message.current_ua === null ? "" : `, ${number(message.current_ua, 0)} µA`}`);

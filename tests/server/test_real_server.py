@@ -1,7 +1,8 @@
-"""The service on a real port: bad clients disturb nobody, slow ones learn exactly what they lost, and it ends at once."""
+"""The service on a real port: bad clients disturb nobody, slow ones learn what they lost, and it ends at once."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -48,8 +49,9 @@ class Running:
 
     def handshake(self) -> socket.socket:
         one = self.raw(
-            f"GET /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            f"GET /v1/predictions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         assert one.recv(12) == b"HTTP/1.1 101"
         return one
@@ -81,7 +83,7 @@ def test_bad_clients_disturb_nobody(running):
     halfway = running.handshake()
     halfway.sendall(b"\x81\xfe\x10")  # leaves in the middle of a frame's head
     halfway.close()
-    http = [running.raw(sent) for sent in (b"GET /", b"\x00" * 500, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 9000)]
+    http = [running.raw(b"GET /"), running.raw(b"\x00" * 500), running.raw(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 9000)]
     for seq in range(0, 1000, 50):
         running.live.say(50, embedding=WIDE)
         assert [json.loads(good.recv(timeout=10))["seq"] for _ in range(50)] == list(range(seq, seq + 50))
@@ -122,8 +124,8 @@ def test_it_ends_at_once_whoever_listens():
     running.live.say(2000, embedding=WIDE)
     assert running.stop() < 3.0
     assert running.live.stopped == 1
-    with pytest.raises(ConnectionClosed):
-        for _ in range(3000):
+    with contextlib.suppress(ConnectionClosed):
+        while True:
             readers[0].recv(timeout=5)
     assert readers[0].close_code == 1012
     silent.close()
