@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle import Manifest
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -27,6 +29,9 @@ class Decoder(Protocol):
 
     @property
     def provider(self) -> str: ...
+
+    @property
+    def manifest(self) -> Manifest: ...
 
     @property
     def n_channels(self) -> int: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -89,6 +90,13 @@ class Source(Protocol):
 
     @property
     def counters(self) -> SourceCounters: ...
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Look for the stream until it is there (True) or `stop` is set (False). A recording is there at once.
+
+        Raises:
+            RigFault: two streams match, or what is there is not what it must be.
+        """
 
     def read(self, timeout_s: float) -> Chunk | None:
         """The next chunk, or None when nothing came within `timeout_s`.

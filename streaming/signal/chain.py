@@ -4,10 +4,10 @@
 
 Time is the absolute sample index. What happens to the stream stands on one timeline of stretches: blanked (a train of
 stimulation, bridged by a straight line), lost (never arrived), and moments at which the operator's mask changes. The
-chain walks along it. A marker that comes late rewinds to the last snapshot before its train and walks again over the raw
-samples that are kept; the result is the one that a timely marker would have given, to the bit.
+chain walks along it. A marker that comes late rewinds to the last snapshot before its train and walks again over the
+raw samples that are kept; the result is the one that a timely marker would have given, to the bit.
 
-State: three arrays (see kernel.py) that a snapshot copies, the ring of the last raw samples, the rings of the last bins.
+State: three arrays (see kernel.py) that a snapshot copies, the ring of the last raw samples, the rings of bins.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ RAMP_ROWS = 1024
 NEVER = 2**62
 
 REASON_START, REASON_BLANK, REASON_GAP = kn.REASON_START, kn.REASON_BLANK, kn.REASON_GAP
+REASON_HISTORY = kn.REASON_HISTORY
 
 
 class LateMarker(RigFault):
@@ -77,7 +78,7 @@ class Bins:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """bool (bins,): not settling, not blanked, not lost."""
-        return self.chain.reasons(self.first_bin, self.end_bin) == 0
+        return np.asarray(self.chain.reasons(self.first_bin, self.end_bin) & ~kn.REASON_HISTORY == 0)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -138,8 +139,8 @@ class SignalChain:
         self._constants[kn.K_SHORT] = self._design.lengths[0]
         self._constants[[kn.K_TILES, kn.K_LANES]] = self._tiles, self._lanes
         self._constants[kn.K_CLIP] = round(settings.clip_uv)
-        self._filters32 = np.concatenate([self._design.feedback.ravel(), self._design.sums.ravel()])
-        self._filters64 = np.concatenate(
+        filters32 = np.concatenate([self._design.feedback.ravel(), self._design.sums.ravel()])
+        filters64 = np.concatenate(
             [
                 self._design.step.ravel(),
                 self._design.carry.ravel(),
@@ -149,11 +150,23 @@ class SignalChain:
         self._rings = kn.aligned((4, self._window_bins + round(settings.rewind_s * BIN_RATE_HZ) + 1024, self._padded))
         self._reasons = np.zeros(self._rings.shape[1], np.uint8)
         self._raw = kn.aligned((self._rewind_samples + int(0.1 * rate_hz), self._padded))
-        self._scratch = kn.aligned((kn.SEGMENT, self._padded))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
-        self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.SEGMENT,))
+        self._f32 = kn.aligned(
+            (self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.SEGMENT,)
+        )
         self._f64 = kn.aligned((self._tiles * kn.N_F64 * kn.MOST_LANES,), np.float64)
         self._i64 = kn.aligned((kn.N_SCALARS + kn.N_FACTS * self._padded,), np.int64)
+        self._memory = (
+            self._f32,
+            self._f64,
+            self._i64,
+            self._constants,
+            self._rings,
+            self._reasons,
+            filters32,
+            filters64,
+            kn.aligned((kn.SEGMENT, self._padded)),
+        )
         self._begin(0)
 
     def _begin(self, first_sample: int) -> None:
@@ -162,6 +175,7 @@ class SignalChain:
         self._first_bin = self.grid.bin_of(first_sample)
         for memory in (self._f32, self._f64, self._i64, self._rings, self._reasons):
             memory[...] = 0
+        self._reasons[:] = REASON_START  # bins from before the stream
         at = self._next_bin = self._first_bin
         self._i64[[kn.NEXT_SAMPLE, kn.NEXT_BIN]] = first_sample, at
         self._i64[[kn.BIN_START, kn.BIN_END]] = self.grid.first_sample(at), self.grid.first_sample(at + 1)
@@ -200,12 +214,12 @@ class SignalChain:
     def usable(self) -> NDArray[np.bool_]:
         """bool (channels,): in the mask and alive, as the newest bin saw it."""
         facts = self._facts()
-        return (facts[kn.MASK] != 0)[: self.n_channels] & (facts[kn.DEAD] == 0)[: self.n_channels]
+        return np.asarray((facts[kn.MASK] != 0) & (facts[kn.DEAD] == 0))[: self.n_channels]
 
     @property
     def history_bins(self) -> int:
-        """How many valid bins of the normaliser's window the best channel has."""
-        return int(self._channels(kn.COUNT).max())
+        """How many valid bins the normaliser's window holds."""
+        return int(self._i64[kn.HISTORY])
 
     @property
     def awaits_marker(self) -> bool:
@@ -232,19 +246,7 @@ class SignalChain:
     def _push_plain(self, samples_uv: NDArray[np.float32]) -> Bins:
         """At most `_most` samples that nothing on the timeline touches: one call into the kernel."""
         before = self._next_bin
-        after = self._next_bin = kn.push(
-            samples_uv,
-            self._raw,
-            self._f32,
-            self._f64,
-            self._i64,
-            self._constants,
-            self._rings,
-            self._reasons,
-            self._filters32,
-            self._filters64,
-            self._scratch,
-        )
+        after = self._next_bin = kn.push(samples_uv, self._raw, *self._memory)
         self._received += len(samples_uv)
         if after >= self._snapshot_due:
             self._snapshot()
@@ -285,15 +287,20 @@ class SignalChain:
             return REASON_BLANK
         if first < self._first_bin:
             return REASON_START
-        reason = int(kn.read_window(self._rings, self._reasons, first, window, usable))
-        if not reason and not usable.any() and self.history_bins < self._min_history + window.shape[1]:
-            return REASON_START
-        return reason
+        return int(kn.read_window(self._rings, self._reasons, first, window, usable))
 
     def plane(self, which: int, first_bin: int, end_bin: int) -> NDArray[np.float32]:
         """A copy of one plane of the rings, (bins, channels)."""
         slots = np.arange(first_bin, end_bin) % self._rings.shape[1]
         return self._rings[which, slots, : self.n_channels]
+
+    def recent(self, first_bin: int, end_bin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(mean envelope in microvolts, newest z) of the last bins, each (channels,): for a display."""
+        first_bin = max(first_bin, self._first_bin)
+        if first_bin >= end_bin:
+            return np.zeros(self.n_channels, np.float32), np.zeros(self.n_channels, np.float32)
+        envelope = self.plane(kn.ENVELOPE, first_bin, end_bin)
+        return envelope.mean(axis=0), self.plane(kn.Z, end_bin - 1, end_bin)[0]
 
     def reasons(self, first_bin: int, end_bin: int) -> NDArray[np.uint8]:
         """Why each bin is not vouched for, as bits; 0 where it is."""
@@ -332,8 +339,8 @@ class SignalChain:
         return changed
 
     def expect_stimulation(self, onset_sample: int, timeout_s: float) -> None:
-        """A trigger of our own just went out: hold the bins back from `onset_sample` until its marker says what happened,
-        or until `timeout_s` of samples have passed without one.
+        """A trigger of our own just went out: hold the bins back from `onset_sample` until its marker says what
+        happened, or until `timeout_s` of samples have passed without one.
 
         Raises:
             OperatorFault: a timeout beyond the raw samples that are kept.
@@ -367,7 +374,6 @@ class SignalChain:
 
     def _advance(self) -> None:
         """Walk along the timeline as far as the samples allow."""
-        before = self.next_bin
         while True:
             at = int(self._i64[kn.NEXT_SAMPLE])
             for change_at, mask in self._masks:
@@ -405,20 +411,7 @@ class SignalChain:
             self._snapshot()
 
     def _process(self, source: NDArray[np.float32], row: int, n: int) -> None:
-        self._next_bin = kn.process(
-            source,
-            row,
-            n,
-            self._f32,
-            self._f64,
-            self._i64,
-            self._constants,
-            self._rings,
-            self._reasons,
-            self._filters32,
-            self._filters64,
-            self._scratch,
-        )
+        self._next_bin = kn.process(source, row, n, *self._memory)
 
     def _lose(self, to_sample: int, blank: Blank | None) -> None:
         """Nothing came up to `to_sample`: the filters start anew behind it (behind the blank, if it lies in one)."""
@@ -428,16 +421,7 @@ class SignalChain:
             to_sample = blank.end
         settle = to_sample + int(self.settings.start_settle_s * self.rate_hz)
         self._i64[kn.SETTLE_GAP] = max(self._i64[kn.SETTLE_GAP], settle)
-        self._next_bin = kn.skip(
-            to_sample,
-            self._f32,
-            self._f64,
-            self._i64,
-            self._constants,
-            self._rings,
-            self._reasons,
-            self._filters64,
-        )
+        self._next_bin = kn.skip(to_sample, *self._memory)
 
     def _bridge(self, blank: Blank, gap: tuple[int, int] | None) -> bool:
         """Replace the rest of a blanked stretch by a straight line. False while its first good sample is not here."""
@@ -476,13 +460,13 @@ class SignalChain:
     # Rewinding -------------------------------------------------------------------------------------------------------
 
     def _rewind(self, to_sample: int) -> int:
-        """Go back to the newest snapshot at or before `to_sample`; returns the first bin that will be computed again."""
+        """Back to the newest snapshot at or before `to_sample`; returns the first bin that will be computed again."""
         while self._snapshots and self._snapshots[-1][0] > to_sample:
             self._snapshots.pop()
         if not self._snapshots or self._received - self._snapshots[-1][0] > len(self._raw) - 1:
             raise LateMarker(
-                f"late marker: found a stimulation {(self._received - to_sample) / self.rate_hz:.2f} s back, expected at "
-                f"most {self.settings.rewind_s:g} s; send markers sooner, or raise nothing: the data is rejected"
+                f"late marker: found a stimulation {(self._received - to_sample) / self.rate_hz:.2f} s back, expected "
+                f"at most {self.settings.rewind_s:g} s; send markers sooner, or raise nothing: the data is rejected"
             )
         _, f32, f64, i64 = self._snapshots[-1]
         self._f32[:], self._f64[:], self._i64[:] = f32, f64, i64

@@ -8,8 +8,8 @@ Written in state space (modal form, two rotations), the state after a bin of L s
 
     s' = A^L s + Σ_j A^(L-1-j) B u_j              m = c·s + Σ_j h_j u_j
 
-which is five weighted sums over the bin's samples, and one small step of the state a bin, in float64. The same numbers as
-filtering and averaging, half the work, and no float32 recursion with poles next to the unit circle.
+which is five weighted sums over the bin's samples, and one small step of the state a bin, in float64. The same numbers
+as filtering and averaging, half the work, and no float32 recursion with poles next to the unit circle.
 """
 
 from __future__ import annotations

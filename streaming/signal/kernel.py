@@ -2,8 +2,9 @@
 
 Layout. Channels are padded to `tiles × lanes`, lanes a multiple of 16. Inside a tile the rows of state stand a constant
 MOST_LANES apart, so that the compiler proves that they do not overlap and runs the whole cascade of a sample in one
-vectorised loop: half of what one loop for each biquad costs. Arrays begin on 64-byte lines (a third faster, measured). All that a stream carries stands in three arrays, so that a
-snapshot is three copies: `f32` (filters), `f64` (low-pass, normaliser), `i64` (counts, health of each channel).
+vectorised loop: half of what one loop for each biquad costs. Arrays begin on 64-byte lines (a third faster, measured).
+All that a stream carries stands in three arrays, so that a snapshot is three copies: `f32` (filters), `f64` (low-pass,
+normaliser), `i64` (counts, health of each channel).
 
 Bits. Every operation runs over channels and not over time, in the same order for every sample, so any cutting of the
 same samples gives the same bits. `fastmath` allows contraction and reordering, never "no NaN": a sample that is not
@@ -25,7 +26,7 @@ SEGMENT = 64  # rows of scratch: longer than the longest bin (41 samples at 40 k
 
 # i64: scalars, then one row of `padded` for each channel fact
 NEXT_SAMPLE, NEXT_BIN, BIN_START, BIN_END, FRESH, SETTLE_START, SETTLE_BLANK, SETTLE_GAP = range(8)
-WEIGH, ANY_BAD, TROUBLE = 8, 9, 10
+WEIGH, ANY_BAD, ALL_MOVED, TROUBLE, HISTORY = 8, 9, 10, 11, 12
 N_SCALARS = 16
 MASK, DEAD, STILL_RUN, LIVE_RUN, SETTLE, BAD, MOVED = range(7)  # channel facts
 N_FACTS = 7
@@ -40,13 +41,24 @@ N_F32_ROWS = 2
 ENVELOPE, Z, OK, OK_Z = range(4)
 # reasons why a bin is not vouched for
 REASON_START, REASON_BLANK, REASON_GAP = 1, 2, 4
+REASON_HISTORY = 8  # the envelope is good, but the normaliser has not seen enough yet
 # f32 ends with SEGMENT means; one call unboxes ten arrays, 60 ns each, so what belongs together is packed
 # filters32: feedback (4 × 2), then sums (2, longest, 5); filters64: step (2, 16), carry (2, 4), clip, floor
 STEP, CARRY, CLIP, FLOOR = 0, 32, 40, 41
 # constants handed over in one integer array
-K_CHANNELS, K_NUMERATOR, K_DENOMINATOR, K_WINDOW, K_MIN_HISTORY, K_SETTLE_START, K_DEAD_BINS, K_FROZEN, K_SHORT, K_TILES, K_LANES = range(
-    11
-)
+(
+    K_CHANNELS,
+    K_NUMERATOR,
+    K_DENOMINATOR,
+    K_WINDOW,
+    K_MIN_HISTORY,
+    K_SETTLE_START,
+    K_DEAD_BINS,
+    K_FROZEN,
+    K_SHORT,
+    K_TILES,
+    K_LANES,
+) = range(11)
 K_CLIP, N_K = 11, 12  # whole microvolts
 
 
@@ -136,14 +148,20 @@ def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def watch(source, row, f32, i64, padded):  # type: ignore[no-untyped-def]
+def watch(source, row, f32, i64, padded, n_channels):  # type: ignore[no-untyped-def]
     """Twice a bin: has the raw value moved since the last look?"""
     last = f32[f32.shape[0] - SEGMENT - padded : f32.shape[0] - SEGMENT]
-    moved = i64[N_SCALARS + MOVED * padded : N_SCALARS + (MOVED + 1) * padded]
     x = source[row]
+    n_moved = 0
     for c in range(padded):
-        moved[c] |= np.int64(x[c] != last[c])
-        last[c] = x[c]
+        n_moved += np.int32(x[c] != last[c])
+    if n_moved >= n_channels:  # as nearly always
+        i64[ALL_MOVED] = 1
+    else:
+        moved = i64[N_SCALARS + MOVED * padded : N_SCALARS + (MOVED + 1) * padded]
+        for c in range(padded):
+            moved[c] |= np.int64(x[c] != last[c])
+    last[:] = x
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -185,9 +203,12 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
         reason |= REASON_BLANK
     if start < i64[SETTLE_GAP]:
         reason |= REASON_GAP
-    reasons[slot] = reason
+    leaving = reasons[(at - k[K_WINDOW]) % rings.shape[1]]
+    i64[HISTORY] += np.int64(reason == 0) - np.int64(leaving & ~REASON_HISTORY == 0)
+    short = REASON_HISTORY if k[K_FROZEN] == 0 and i64[HISTORY] < k[K_MIN_HISTORY] else 0
+    reasons[slot] = reason | short
     low_pass_step(f32, f64, rings[ENVELOPE, slot], filters64, k, which)
-    health(i64, rings[OK, slot], reason, k)
+    health(f32, i64, rings[OK, slot], reason, k)
     normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
     if i64[WEIGH] != 0:
         weigh(f32, i64, padded)
@@ -195,22 +216,22 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
+def health(f32, i64, ok, reason, k):  # type: ignore[no-untyped-def]
     """Which channels this bin vouches for (`ok`), and who has died or come back to life.
 
     Dead: flat, or never finite, for K_DEAD_BINS bins in a row; alive again after as many good ones.
     """
     padded = ok.shape[0]
+    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
+    vouch = np.float32(1) if reason == 0 else np.float32(0)
+    for c in range(padded):
+        ok[c] = vouch if weight[c] > 0 else np.float32(0)
+    all_moved = i64[ALL_MOVED] != 0
+    i64[ALL_MOVED] = 0
+    if all_moved and i64[ANY_BAD] == 0 and i64[TROUBLE] == 0:
+        return  # as nearly always: everyone alive, nobody under suspicion
     facts = i64[N_SCALARS:].reshape(N_FACTS, padded)
-    mask, moved = facts[MASK], facts[MOVED]
-    n_moved = 0
-    for c in range(padded):
-        n_moved += moved[c]
-    for c in range(padded):
-        ok[c] = np.float32(mask[c]) if reason == 0 else np.float32(0)
-    if i64[ANY_BAD] == 0 and i64[TROUBLE] == 0 and n_moved >= k[K_CHANNELS]:
-        moved[:] = 0  # as nearly always: everyone alive, nobody under suspicion
-        return
+    moved = facts[MOVED]
     dead, settle, bad = facts[DEAD], facts[SETTLE], facts[BAD]
     still_run, live_run = facts[STILL_RUN], facts[LIVE_RUN]
     start, end, limit = i64[BIN_START], i64[BIN_END], k[K_DEAD_BINS]
@@ -218,7 +239,7 @@ def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
     for c in range(k[K_CHANNELS]):
         if dead[c] != 0 or bad[c] != 0 or start < settle[c]:
             ok[c] = np.float32(0)
-        still = bad[c] != 0 or moved[c] == 0
+        still = bad[c] != 0 or (moved[c] == 0 and not all_moved)
         still_run[c] = still_run[c] + 1 if still else 0
         live_run[c] = 0 if still else live_run[c] + 1
         if bad[c] != 0:
@@ -338,9 +359,9 @@ def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters
         if i64[WEIGH] != 0 and at == 0:
             weigh(f32, i64, padded)
         if at == 0:
-            watch(source, row + done, f32, i64, padded)
+            watch(source, row + done, f32, i64, padded, k[K_CHANNELS])
         if at <= half < at + take:
-            watch(source, row + done + half - at, f32, i64, padded)
+            watch(source, row + done + half - at, f32, i64, padded, k[K_CHANNELS])
         mended = reference(source, row + done, take, f32, i64, scratch)
         rows, first = (scratch, 0) if mended else (source, row + done)
         if i64[FRESH] != 0:
@@ -373,18 +394,17 @@ def push(x, raw, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch
 
 
 @njit(nogil=True, cache=True)
-def skip(to_sample, f32, f64, i64, k, rings, reasons, filters64):  # type: ignore[no-untyped-def]
+def skip(to_sample, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
     """Samples up to `to_sample` never came: close the bins that they touch, start the filters anew behind them.
 
     Returns the next bin.
     """
-    padded = rings.shape[2]
     while i64[BIN_END] <= to_sample:
         for tile in range(k[K_TILES]):
             first = tile * N_TILE_ROWS * MOST_LANES
             f32[first : first + N_TILE_ROWS * MOST_LANES] = np.float32(0)
             f64[tile * N_F64 * MOST_LANES : (tile * N_F64 + 4) * MOST_LANES] = 0.0
-        i64[N_SCALARS + MOVED * padded : N_SCALARS + (MOVED + 1) * padded] = 1  # nothing is known of health here
+        i64[ALL_MOVED] = 1  # nothing is known of health here
         finish_bin(f32, f64, i64, rings, reasons, filters64, k)
     i64[NEXT_SAMPLE] = to_sample
     i64[FRESH] = 1

@@ -1,4 +1,7 @@
-"""Settings of the signal chain: Table 3 of the MAE paper, made causal. They travel in the bundle and are never overridden."""
+"""Settings of the signal chain: Table 3 of the MAE paper, made causal.
+
+They travel in the bundle and are never overridden.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,307 @@
+"""The decode thread: one straight line from sample to prediction that never waits for anyone.
+
+It pulls, filters, decodes the newest window and hands over; everything slow (clients, disks, encoders) is behind a sink
+that must return at once. One thread, because liblsl, the kernel and ONNX Runtime all release the interpreter lock, and
+no other layout was faster (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pylsl import local_clock
+
+from models.decoder import Decoder
+from models.errors import Fault, OperatorFault
+from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo
+from streaming.events import Report, Stimulation
+from streaming.matching import decoding_settings, why_not_calibrated
+from streaming.pipeline import Due, Pipeline
+from streaming.predictions import Mode, Prediction
+from streaming.signal.design import signal_delay_s
+
+log = logging.getLogger("phosphene")
+
+State = Literal["waiting", "warming", "running", "ended", "stopped", "failed"]
+READ_TIMEOUT_S = 0.1
+RETRY_S = 0.2
+SMOOTHING_BINS = 100
+RATE_OVER_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """How the stream is decoded. `participant` is whose cortex it is, where the stream does not say."""
+
+    mode: Mode = "continuous"
+    hop_s: float = 0.01
+    participant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStatus:
+    """A snapshot for status, page and metrics. Arrays are per channel, in stream order."""
+
+    state: State = "waiting"
+    problem: str = ""
+    stream: StreamInfo | None = None
+    counters: SourceCounters | None = None
+    predictions: int = 0
+    skipped_windows: int = 0
+    late_markers: int = 0
+    last_sample_time: float = float("nan")
+    last_prediction_time: float = float("nan")
+    rate_measured_hz: float = float("nan")
+    signal_delay_s: float = float("nan")
+    not_calibrated: str = ""
+    usable: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    envelope_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    z: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass(slots=True)
+class _Request:
+    """Something another thread asks the decode thread to do between two chunks, and the answer."""
+
+    mask: NDArray[np.bool_]
+    done: threading.Event = field(default_factory=threading.Event)
+    sample: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerSeen:
+    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal."""
+
+    event: Stimulation | Report
+    sample: int
+    time: float
+
+
+class LiveDecoder:
+    """Owns the decode thread.
+
+    Args:
+        source: where samples come from; only the decode thread touches it.
+        decoder: a running bundle; `activate` swaps it between two windows.
+        settings: see LiveSettings.
+        sinks: called with each prediction, on the decode thread, in order; they must not wait.
+        revoke: called with (first_sample, last_sample) when a late marker changes what predictions rested on.
+        marked: called with each stimulation and report.
+        clock: the clock of `sample_time`; LSL's.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        decoder: Decoder,
+        settings: LiveSettings | None = None,
+        sinks: Sequence[Callable[[Prediction], None]] = (),
+        revoke: Callable[[int, int], None] = lambda first, last: None,
+        marked: Callable[[MarkerSeen], None] = lambda seen: None,
+        clock: Callable[[], float] = local_clock,
+    ) -> None:
+        self._source, self._decoder = source, decoder
+        self._settings = settings or LiveSettings()
+        self._sinks, self._revoke, self._marked, self._clock = sinks, revoke, marked, clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._seq = itertools.count()
+        self._status = LiveStatus()
+        self._pipeline: Pipeline | None = None
+        self._operator_mask: NDArray[np.bool_] | None = None
+        self._predictions = self._skipped = self._late = 0
+        self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
+        self._last_sample_time = self._last_prediction_time = float("nan")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Ends the thread and closes the source; returns when both are done, or after `timeout_s`."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def join(self) -> None:
+        """Wait for the end of a recording."""
+        self._thread.join()
+
+    def activate(self, decoder: Decoder) -> None:
+        """Decode with another bundle from the next stream or window on; a new chain starts with it."""
+        self._decoder = decoder
+
+    def set_mask(self, usable: NDArray[np.bool_]) -> int:
+        """The operator's usable channels, bool (channels,). Returns the sample index from which it holds.
+
+        Raises:
+            OperatorFault: no stream, a mask of another size, or a decode thread that does not answer.
+        """
+        info = self._status.stream
+        if info is None or usable.shape != (info.n_channels,):
+            expected = "a stream first" if info is None else f"{info.n_channels} values"
+            raise OperatorFault(f"channel mask: found {usable.shape[0]} values, expected {expected}")
+        request = _Request(np.array(usable, bool))
+        self._requests.put(request)
+        if not request.done.wait(1.0):
+            raise OperatorFault("channel mask: no samples arrive, so there is no moment from which it could hold")
+        return request.sample
+
+    def status(self) -> LiveStatus:
+        """A snapshot; any thread may ask."""
+        status, pipeline = self._status, self._pipeline
+        status = replace(
+            status,
+            counters=replace(self._source.counters, notes=list(self._source.counters.notes)),
+            predictions=self._predictions,
+            skipped_windows=self._skipped,
+            late_markers=self._late,
+            last_sample_time=self._last_sample_time,
+            last_prediction_time=self._last_prediction_time,
+            rate_measured_hz=self._rate[0],
+        )
+        if pipeline is None:
+            return status
+        chain = pipeline.chain
+        last = chain.next_bin
+        bins = chain.recent(last - SMOOTHING_BINS, last)
+        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1])
+
+    # On the decode thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._say("waiting", self._status.problem)
+                try:
+                    if self._source.wait(self._stop):
+                        self._decode_stream()
+                except EndOfRecording:
+                    self._say("ended", "")
+                    return
+                except Fault as fault:
+                    log.warning("%s", fault)
+                    self._pipeline = None
+                    self._say("waiting", str(fault))
+                    self._stop.wait(RETRY_S)
+            self._say("stopped", "")
+        except Exception:
+            log.exception("the decode thread failed: a defect of Phosphene, please report it")
+            self._pipeline = None
+            self._say("failed", "the decode thread failed; see the log")
+        finally:
+            self._source.close()
+
+    def _decode_stream(self) -> None:
+        """Until the stream ends or breaks."""
+        source, clock = self._source, self._clock
+        pipeline: Pipeline | None = None
+        decoder, epoch = self._decoder, -1
+        while not self._stop.is_set():
+            chunk = source.read(READ_TIMEOUT_S)
+            if chunk is None:
+                continue
+            if pipeline is None or chunk.epoch != epoch or decoder is not self._decoder:
+                decoder, epoch = self._decoder, chunk.epoch
+                pipeline = self._pipeline = self._begin(decoder)
+            for sample, marker in source.markers():
+                if isinstance(marker, Stimulation):
+                    self._stimulate(pipeline, sample, marker)
+                if isinstance(marker, Stimulation | Report):
+                    self._marked(MarkerSeen(marker, sample, self._time_of(chunk, sample)))
+            due = pipeline.push(chunk)
+            self._answer(pipeline)
+            filtered = clock()
+            self._last_sample_time = chunk.sample_time
+            self._measure(chunk)
+            if due and self._settings.mode == "continuous":
+                self._skipped += len(due) - 1
+                due = due[-1:]  # the newest window wins
+            for window in due:
+                self._emit(pipeline, decoder, window, chunk, filtered)
+
+    def _begin(self, decoder: Decoder) -> Pipeline:
+        """A new pipeline, warm, for a new stream or a new bundle."""
+        info = self._source.info
+        manifest = decoder.manifest
+        settings = decoding_settings(
+            manifest, info, self._settings.mode, self._settings.hop_s, self._settings.participant
+        )
+        if self._operator_mask is not None and len(self._operator_mask) == info.n_channels:
+            settings = replace(settings, mask=self._operator_mask)
+        pipeline = Pipeline(settings, info, self._next_seq)
+        reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
+        if reason:
+            log.warning("probabilities are null: %s", reason)
+        self._status = replace(
+            self._status,
+            state="warming",
+            problem=""
+            if info.n_channels == manifest.input.channels
+            else _wrong_channels(info, manifest.input.channels),
+            stream=info,
+            signal_delay_s=signal_delay_s(settings.chain, info.rate_hz),
+            not_calibrated=reason,
+        )
+        return pipeline
+
+    def _emit(self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float) -> None:
+        prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock)
+        for sink in self._sinks:
+            sink(prediction)
+        self._predictions += 1
+        self._last_prediction_time = prediction.sample_time
+        if self._status.state == "warming" and "settling" not in prediction.flags:
+            self._say("running", self._status.problem)
+
+    def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
+        late = pipeline.late_markers
+        revision = pipeline.stimulation(sample, marker)
+        self._late += pipeline.late_markers - late
+        if revision is not None:
+            self._revoke(revision.first_sample, revision.last_sample)
+
+    def _answer(self, pipeline: Pipeline) -> None:
+        """Masks that the operator asked for, between two chunks."""
+        while not self._requests.empty():
+            request = self._requests.get()
+            if len(request.mask) == pipeline.info.n_channels:
+                request.sample = pipeline.chain.set_mask(request.mask, pipeline.chain.next_sample)
+                self._operator_mask = request.mask
+                log.info("channel mask from sample %d: %d usable", request.sample, request.mask.sum())
+            request.done.set()
+
+    def _measure(self, chunk: Chunk) -> None:
+        """The rate at which samples really arrive, over a few seconds."""
+        samples = self._source.counters.samples
+        _, before, since = self._rate
+        elapsed = chunk.arrival_time - since
+        if samples < before or since == 0.0 or elapsed > 10 * RATE_OVER_S:
+            self._rate = (float("nan"), samples, chunk.arrival_time)
+        elif elapsed > RATE_OVER_S:
+            self._rate = ((samples - before) / elapsed, samples, chunk.arrival_time)
+
+    def _time_of(self, chunk: Chunk, sample: int) -> float:
+        newest = chunk.first_sample + len(chunk.samples_uv) - 1
+        return chunk.sample_time - (newest - sample) / self._source.info.rate_hz
+
+    def _next_seq(self) -> int:
+        return next(self._seq)
+
+    def _say(self, state: State, problem: str) -> None:
+        self._status = replace(self._status, state=state, problem=problem)
+
+
+def _wrong_channels(info: StreamInfo, expected: int) -> str:
+    return (
+        f"stream {info.name}: found {info.n_channels} channels, expected the {expected} of the bundle; nothing is "
+        "decoded until a bundle for this array is activated"
+    )

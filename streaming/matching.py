@@ -1,0 +1,66 @@
+"""Is this bundle fitted to this stream? Probabilities are vouched for only where the answer is yes (CONTRACT)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.bundle import Manifest
+from models.errors import BundleFault, OperatorFault
+from streaming.chunk import StreamInfo
+from streaming.pipeline import DecodingSettings
+from streaming.predictions import Mode
+from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
+
+RATE_TOLERANCE = 0.005
+
+
+def why_not_calibrated(manifest: Manifest, info: StreamInfo, participant: str | None = None) -> str | None:
+    """One sentence why the bundle's probabilities do not hold on this stream; None where they do.
+
+    `participant` is the operator's word for a stream that does not say whose cortex it is; it never overrules one that
+    does.
+    """
+    who = info.participant or participant
+    if info.participant and participant and info.participant != participant:
+        return f"the stream is of participant {info.participant!r}, the operator says {participant!r}"
+    if who is None:
+        return f"the stream names no participant and the bundle is of {manifest.participant!r}; say --participant"
+    if who != manifest.participant:
+        return f"the bundle is of participant {manifest.participant!r}, the stream of {who!r}"
+    if info.array.labels != manifest.array.labels:
+        return f"the bundle has {len(manifest.array.labels)} channels of its array, the stream has others"
+    if info.array.positions is not None and info.array.sha256() != manifest.array.sha256:
+        return f"the channel map of the stream is not that of {manifest.array.name!r}, to which the bundle was fitted"
+    if abs(info.rate_hz / manifest.input.rate_hz - 1) > RATE_TOLERANCE:
+        return f"the bundle was fitted at {manifest.input.rate_hz:g} Hz, the stream has {info.rate_hz:g} Hz"
+    return None
+
+
+def decoding_settings(
+    manifest: Manifest, info: StreamInfo, mode: Mode = "continuous", hop_s: float = 0.01, participant: str | None = None
+) -> DecodingSettings:
+    """What the pipeline needs to run this bundle on this stream.
+
+    Raises:
+        BundleFault: chain settings of another version, or a window of another bin width.
+        OperatorFault: a hop that is not a whole number of milliseconds from 1 to 1000.
+    """
+    if manifest.input.bin_rate_hz != BIN_RATE_HZ:
+        raise BundleFault(
+            f"bundle {manifest.full_name}: found {manifest.input.bin_rate_hz} bins a second, expected {BIN_RATE_HZ}"
+        )
+    hop_bins = round(hop_s * BIN_RATE_HZ)
+    if not 1 <= hop_bins <= 1000 or abs(hop_bins - hop_s * BIN_RATE_HZ) > 1e-6:
+        raise OperatorFault(f"hop: found {hop_s} s, expected a whole number of milliseconds from 0.001 to 1")
+    frozen = manifest.frozen
+    return DecodingSettings(
+        chain=ChainSettings.from_dict(manifest.chain),
+        n_channels=manifest.input.channels,
+        n_bins=manifest.input.bins,
+        min_usable_channels=manifest.min_usable_channels,
+        calibrated=why_not_calibrated(manifest, info, participant) is None,
+        mode=mode,
+        hop_bins=hop_bins,
+        mask=None,
+        frozen=None if frozen is None else (np.array(frozen.median_uv), np.array(frozen.mad_uv)),
+    )

@@ -1,0 +1,200 @@
+"""From chunks to predictions, without a clock, a thread or a file: what `serve` and `decode` both run.
+
+`push` takes a chunk and says which windows became due; `decode` turns a due window into a prediction. Between the two
+the caller may skip windows (live, where only the newest counts) or take them all (offline): the numbers are the same,
+because a window depends on nothing but the samples before its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.decoder import Decoder
+from streaming.chunk import Chunk, StreamInfo
+from streaming.events import Stimulation
+from streaming.predictions import Flag, Latency, Mode, Prediction
+from streaming.signal.chain import (
+    REASON_BLANK,
+    REASON_GAP,
+    REASON_HISTORY,
+    REASON_START,
+    LateMarker,
+    SignalChain,
+)
+from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
+
+EVOKED_START_BINS = 170  # the evoked window is [170, 298) ms after onset
+
+_REASONS: tuple[tuple[int, Flag], ...] = (
+    (REASON_GAP, "gap"),
+    (REASON_BLANK, "blanking"),
+    (REASON_START | REASON_HISTORY, "settling"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """What a bundle asks of the stream. `calibrated` says whether its probabilities hold for this participant, array
+    and rate; `frozen` is (median_uv, mad_uv) where the chain normalises by stored statistics."""
+
+    chain: ChainSettings
+    n_channels: int
+    n_bins: int
+    min_usable_channels: int
+    calibrated: bool
+    mode: Mode = "continuous"
+    hop_bins: int = 10
+    mask: NDArray[np.bool_] | None = None
+    frozen: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A window that may be decoded now: the bins up to `last_bin`. `backlog`: its newest samples arrived too late."""
+
+    last_bin: int
+    last_sample: int
+    sample_time: float
+    trial: int | None
+    backlog: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Predictions whose newest sample lies in [first_sample, last_sample] rest on bins that a late marker changed."""
+
+    first_sample: int
+    last_sample: int
+
+
+class Pipeline:
+    """One stream of one epoch; a reconnect makes a new one.
+
+    Args:
+        settings: see DecodingSettings.
+        info: the stream; its rate and channels may differ from the bundle's, then nothing is decoded (flag `channels`).
+        next_seq: numbers the predictions; shared by the pipelines of a run.
+    """
+
+    def __init__(self, settings: DecodingSettings, info: StreamInfo, next_seq: Callable[[], int]) -> None:
+        self.settings = settings
+        self.info = info
+        fits = info.n_channels == settings.n_channels
+        self.chain = SignalChain(
+            settings.chain,
+            info.rate_hz,
+            info.n_channels,
+            settings.mask if fits else None,
+            settings.frozen if fits else _unit_statistics(info.n_channels),
+        )
+        self._decodable = fits
+        self._next_seq = next_seq
+        self._window = np.zeros((info.n_channels, settings.n_bins), np.float32)
+        self._usable = np.zeros(info.n_channels, bool)
+        self._hop_bin = settings.hop_bins - 1  # the next continuous window ends with this bin
+        self._trials: list[tuple[int, int | None]] = []  # evoked windows to come: (last bin, trial)
+        self._tainted_until = -1  # a marker came too late to be honoured: nothing is vouched for up to this bin
+        self.late_markers = 0
+
+    def push(self, chunk: Chunk) -> list[Due]:
+        """The next samples; returns the windows that they complete, oldest first."""
+        self.chain.push(chunk.samples_uv, chunk.first_sample)
+        end = chunk.first_sample + len(chunk.samples_uv)
+        grid = self.chain.grid
+        done = grid.bin_of(end)  # bins before this one have all their samples
+        if self.settings.mode == "evoked":
+            due = [entry for entry in self._trials if entry[0] < done]
+            self._trials = [entry for entry in self._trials if entry[0] >= done]
+        else:
+            first = grid.bin_of(chunk.first_sample)
+            if self._hop_bin < first:  # after a gap, windows that nobody could have decoded are not due
+                self._hop_bin += -(-(first - self._hop_bin) // self.settings.hop_bins) * self.settings.hop_bins
+            due = [(last_bin, None) for last_bin in range(self._hop_bin, done, self.settings.hop_bins)]
+            self._hop_bin += len(due) * self.settings.hop_bins
+        rate = self.info.rate_hz
+        windows = []
+        for last_bin, trial in due:
+            last_sample = grid.first_sample(last_bin + 1) - 1
+            time = chunk.sample_time - (end - 1 - last_sample) / rate
+            windows.append(Due(last_bin, last_sample, time, trial, chunk.backlog))
+        return windows
+
+    def stimulation(self, onset_sample: int, stimulation: Stimulation) -> Revision | None:
+        """A marker, timely or late. Returns which predictions already made are revoked by it."""
+        if self.settings.mode == "evoked":
+            onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)
+            last_bin = onset_bin + EVOKED_START_BINS + self.settings.n_bins - 1
+            self._trials.append((last_bin, stimulation.trial))
+            self._trials.sort(key=lambda entry: entry[0])
+        newest = self.chain.next_sample - 1
+        try:
+            changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s)
+        except LateMarker:
+            self.late_markers += 1
+            window_bins = round(self.settings.chain.normaliser.window_s * BIN_RATE_HZ)
+            self._tainted_until = self.chain.next_bin + window_bins
+            return Revision(onset_sample, newest)
+        if changed is None:
+            return None
+        self.late_markers += 1
+        return Revision(self.chain.grid.first_sample(changed), newest)
+
+    def expect_stimulation(self, onset_sample: int, timeout_s: float) -> None:
+        """A trigger of our own went out: nothing is vouched for until its marker came, or `timeout_s` passed."""
+        self.chain.expect_stimulation(onset_sample, timeout_s)
+
+    def decode(
+        self, due: Due, decoder: Decoder, arrived: float, filtered: float, clock: Callable[[], float]
+    ) -> Prediction:
+        """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`."""
+        reason = self.chain.window(due.last_bin, self._window, self._usable)
+        flags: list[Flag] = [flag for bits, flag in _REASONS if reason & bits]
+        if due.backlog:
+            flags.append("backlog")
+        if self.chain.awaits_marker or due.last_bin <= self._tainted_until:
+            flags.append("late_marker")
+        n_usable = int(np.count_nonzero(self._usable)) if not reason else int(np.count_nonzero(self.chain.usable))
+        if not self._decodable or n_usable < self.settings.min_usable_channels:
+            flags.append("channels")
+        embedding: NDArray[np.float32] | None = None
+        probability: float | None = None
+        before = clock()
+        if not flags:
+            decoded = decoder.step(self._window, self._usable)
+            value = decoded.prestimulus if self.settings.mode == "continuous" else decoded.evoked
+            if not np.isfinite(decoded.embedding).all() or not (value is None or 0.0 <= value <= 1.0):
+                flags.append("not_finite")
+            else:
+                embedding, probability = decoded.embedding, value
+        if not self.settings.calibrated:
+            flags.append("not_calibrated")
+            probability = None
+        after = clock()
+        return Prediction(
+            seq=self._next_seq(),
+            source=self.info.kind,
+            sample_time=due.sample_time,
+            last_sample=due.last_sample,
+            mode=self.settings.mode,
+            trial=due.trial,
+            model=decoder.name,
+            probability=probability,
+            embedding=embedding,
+            usable_channels=n_usable,
+            flags=tuple(flags),
+            latency_ms=Latency(
+                signal=(filtered - arrived) * 1e3,
+                queue=(before - filtered) * 1e3,
+                inference=(after - before) * 1e3,
+                total=(after - due.sample_time) * 1e3,
+            ),
+        )
+
+
+def _unit_statistics(n_channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stand-in statistics for a stream that is not the bundle's: it is shown, never decoded."""
+    return np.zeros(n_channels), np.ones(n_channels)
