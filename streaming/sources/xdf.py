@@ -1,0 +1,159 @@
+"""XDF files as LabRecorder writes them. Gaps and clock resets are found by the tracker that serves live streams.
+
+pyxdf has no lazy reading: the chosen streams are held in memory while the file is open. So a file above MOST_BYTES is
+refused rather than half read; longer recordings belong into NWB or the amplifier's own format.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RigFault
+from streaming.chunk import ArrayMap, SourceCounters, StreamInfo
+from streaming.events import Marker, parse_marker
+from streaming.sinks.broadband_outlet import DEFAULT_SCALING_UV
+from streaming.sources.header import COUNTS, MICROVOLTS
+from streaming.sources.recording import Stretch, choose, files_extra, one_line
+from streaming.sources.stamps import StampTracker
+
+MOST_BYTES = 4 * 2**30
+
+log = logging.getLogger(__name__)
+
+
+class XdfRecording:
+    """One numeric stream of a file and the markers beside it; see Recording."""
+
+    def __init__(self, path: Path, stream: str | None = None) -> None:
+        pyxdf = files_extra("pyxdf")
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise RigFault(
+                f"{path}: {size / 2**30:.1f} GiB of XDF, which is read whole; at most {MOST_BYTES / 2**30:.0f} GiB"
+            )
+        try:
+            streams = [_Stream(found) for found in pyxdf.load_xdf(path, dejitter_timestamps=False, verbose=False)[0]]
+        except Exception as error:  # pyxdf raises whatever a damaged file leads it to
+            raise RigFault(f"{path}: not an XDF file, or cut short ({one_line(error)}); copy it again") from error
+        numeric = {found.name: found for found in streams if found.rate_hz > 0}
+        if not numeric:
+            raise RigFault(f"{path}: holds no stream of samples; expected a broadband stream")
+        chosen = numeric[choose(path, stream, {name: found.rate_hz for name, found in numeric.items()})]
+        self._data = np.asarray(chosen.values)
+        self.dtype = self._data.dtype
+        labels, positions, self.scale_uv = chosen.channels(path)
+        self.offset_uv = np.zeros(len(labels), np.float32)
+        self.info = StreamInfo(
+            kind="replay",
+            name=chosen.name,
+            rate_hz=chosen.rate_hz,
+            array=ArrayMap(labels, positions),
+            participant=chosen.text("subject", "id") or None,
+            session=chosen.text("phosphene", "session") or path.stem,
+        )
+        self._place(chosen.stamps)
+        self.markers, self.malformed_markers = self._markers([found for found in streams if found.kind == "Markers"])
+
+    def _place(self, stamps: NDArray[np.float64]) -> None:
+        """Stretches, and the row at which each begins."""
+        self.start_s = 0.0  # XDF knows no session start: its first sample is it
+        self.stretches: list[Stretch] = []
+        self._rows: list[int] = []
+        self._zero: list[float] = []  # stamp of sample 0, of each stretch
+        tracker = StampTracker(self.info.rate_hz, SourceCounters())
+        block = max(1, round(self.info.rate_hz))
+        for row in range(0, len(stamps), block):
+            part = stamps[row : row + block]
+            for piece in tracker.push(part, float(part[-1])):
+                last = self.stretches[-1] if self.stretches else None
+                rows = piece.stop - piece.start
+                follows = last is not None and self._rows[-1] + last.n_samples == row + piece.start
+                grows = last is not None and last.first_sample + last.n_samples == piece.first_sample
+                if last is not None and follows and grows and last.epoch == piece.epoch:
+                    self.stretches[-1] = Stretch(last.first_sample, last.n_samples + rows, last.epoch)
+                else:
+                    self.stretches.append(Stretch(piece.first_sample, rows, piece.epoch))
+                    self._rows.append(row + piece.start)
+                    self._zero.append(float(part[piece.start]) - piece.first_sample / self.info.rate_hz)
+
+    def _markers(self, streams: list[_Stream]) -> tuple[list[tuple[int, Marker]], int]:
+        """Markers by sample of the first epoch's clock, and how many were malformed."""
+        markers: list[tuple[int, Marker]] = []
+        malformed = 0
+        for stream in streams:
+            for time, values in zip(stream.stamps, stream.values, strict=False):
+                try:
+                    marker = parse_marker(str(values[0]))
+                except RigFault as fault:
+                    malformed += 1
+                    log.warning("%s", ascii(str(fault))[1:-1])
+                    continue
+                if self._zero:
+                    markers.append((round((float(time) - self._zero[0]) * self.info.rate_hz), marker))
+        return sorted(markers, key=lambda marker: marker[0]), malformed
+
+    def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
+        first = self._rows[stretch]
+        return self._data[first + start : first + stop]
+
+    def close(self) -> None:
+        self._data = self._data[:0]
+
+
+class _Stream:
+    """One stream as pyxdf gives it: every text sits in a list of one."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._info = found["info"]
+        self.name = str(self._info["name"][0])
+        self.kind = str(self._info["type"][0])
+        self.values = found["time_series"]
+        self.stamps = np.asarray(found["time_stamps"], np.float64)
+        text = self._info["channel_format"][0] == "string"
+        self.rate_hz = 0.0 if text else float(self._info["nominal_srate"][0])
+
+    def text(self, *names: str) -> str:
+        """The text at a path below desc, or nothing."""
+        node: Any = (self._info["desc"] or [None])[0]
+        for name in names:
+            node = (node.get(name) or [None])[0] if isinstance(node, dict) else None
+        return node.strip() if isinstance(node, str) else ""
+
+    def channels(
+        self, path: Path
+    ) -> tuple[tuple[str, ...], tuple[tuple[float, float], ...] | None, NDArray[np.float32]]:
+        """Labels, grid places and microvolts per stored number.
+
+        Raises:
+            RigFault: the channels are not described, or their unit is not microvolts.
+        """
+        desc = (self._info["desc"] or [None])[0] or {}
+        channels = ((desc.get("channels") or [None])[0] or {}).get("channel") or []
+        n_channels = int(self._info["channel_count"][0])
+        if len(channels) != n_channels:
+            raise RigFault(f"{path}, stream {self.name}: desc describes {len(channels)} of {n_channels} channels")
+
+        def text(channel: dict[str, Any], name: str) -> str:
+            value = (channel.get(name) or [""])[0]
+            return value.strip() if isinstance(value, str) else ""
+
+        counts = np.issubdtype(np.asarray(self.values).dtype, np.integer)
+        scales = np.ones(n_channels, np.float32)
+        places: list[tuple[float, float]] = []
+        for index, channel in enumerate(channels):
+            unit = text(channel, "unit")
+            if unit.lower() not in (MICROVOLTS + COUNTS if counts else MICROVOLTS):
+                raise RigFault(f"{path}, stream {self.name}: unknown unit {unit!r}, expected 'microvolts'")
+            if counts:
+                scales[index] = float(text(channel, "scaling_factor") or DEFAULT_SCALING_UV)
+            location = (channel.get("location") or [None])[0]
+            if isinstance(location, dict):
+                places.append((float(text(location, "X") or "nan"), float(text(location, "Y") or "nan")))
+        labels = tuple(text(channel, "label") or f"elec{index + 1}" for index, channel in enumerate(channels))
+        known = len(places) == n_channels and np.isfinite(places).all()
+        return labels, tuple(places) if known else None, scales
