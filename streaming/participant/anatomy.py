@@ -71,7 +71,7 @@ def anatomy(settings: ParticipantSettings) -> Anatomy:
     seed, code = settings.seed, settings.state_code
     truth = day_truth(seed, settings.day)
     column_row = _wiring(seed)
-    position = PITCH_MM * column_row
+    position = PITCH_MM * column_row.astype(np.float64)
     cortex = position + truth.shift_mm
     resting = RESTING_UV * np.exp(0.15 * draws.at(seed, "resting").standard_normal(N_ELECTRODES))
     phase = _wave_phase(settings, cortex)

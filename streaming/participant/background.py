@@ -64,10 +64,8 @@ class Background:
         return out.astype(np.float32), after
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _walk(
-    normals: NDArray[np.float64], state: NDArray[np.float64], keep: NDArray[np.float64]
-) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True)
+def _walk(normals: NDArray[np.float64], state: NDArray[np.float64], keep: NDArray[np.float64]) -> NDArray[np.float64]:
     """Unit-variance AR(1) processes down the rows of `normals`, in place; `state` ends as the last row."""
     kick = np.sqrt(1 - keep * keep)
     for t in range(normals.shape[0]):

@@ -27,7 +27,7 @@ BLOCK_BINS = 20
 KEEP_EVERY = 1500  # blocks between kept states: 30 s, at 40 kB each
 COUNT_UV = 0.25
 RAIL_COUNTS = 32_764  # ±8191 µV
-HASH_PER_ENVELOPE = 1.25  # hash rms per envelope: √(π/2), the share of its power that the chain's band holds, the thermal part
+HASH_PER_ENVELOPE = 1.4  # hash rms that gives, after the chain (band-pass, |x|, spikes added), an envelope of 1
 THERMAL_UV = (4.0, 6.0)
 ANALOG_HZ = (0.3, 7500.0)
 HASH_HZ = (300.0, 6000.0)
@@ -172,7 +172,7 @@ class Broadband:
 
 
 def _filters(rate_hz: int) -> tuple[Floats, np.float32]:
-    """Second-order sections (hash high-pass, hash low-pass, analog low-pass), and the analog high-pass's coefficient."""
+    """Second-order sections (hash high-pass and low-pass, analog low-pass), and the analog high-pass's coefficient."""
     top = 0.4 * rate_hz  # a slow converter's own anti-alias filter comes first
     sections = np.vstack([  # the hash pair is scaled below, so that unit white noise leaves it with unit rms
         butter(2, HASH_HZ[0], "highpass", fs=rate_hz, output="sos"),

@@ -39,7 +39,7 @@ def _quantiles() -> NDArray[np.float32]:
 QUANTILES = _quantiles()
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def mix(z: np.uint64) -> np.uint64:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -47,13 +47,13 @@ def mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def uniform(key: np.uint64, index: int) -> float:
     """The uniform number in [0, 1) at place `index` of the stream `key`."""
     return float(mix(key + np.uint64(index + 1) * GOLDEN) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def fill_normal(key: np.uint64, out: NDArray[np.float32], quantiles: NDArray[np.float32]) -> None:
     """Standard normals into `out`, flat, its length a multiple of 4; four from each 64-bit word."""
     low = np.uint64(0xFFFF)

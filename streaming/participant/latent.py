@@ -80,10 +80,8 @@ class Latent:
         return block, after
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _walk(
-    normals: NDArray[np.float64], state: NDArray[np.float64], a: NDArray[np.float64]
-) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True)
+def _walk(normals: NDArray[np.float64], state: NDArray[np.float64], a: NDArray[np.float64]) -> NDArray[np.float64]:
     keep_s = np.exp(-1 / (STATE_TAU_S * BIN_RATE_HZ))
     keep_q = np.exp(-1 / (VIGILANCE_TAU_S * BIN_RATE_HZ))
     kick_s = np.sqrt(1 - keep_s**2)

@@ -72,7 +72,7 @@ class LevelA:
         return _autoregress(self._white(index, BLOCK_BINS), after, np.float32(NOISE_KEEP)), after
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _autoregress(white: NDArray[np.float32], state: NDArray[np.float32], keep: np.float32) -> NDArray[np.float32]:
     """Unit-variance AR(1) down the rows of `white`, in place."""
     kick = np.float32(np.sqrt(1 - keep * keep))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True)
 def mix_and_digitise(
     potential: Floats,
     white: Floats,
@@ -49,9 +49,7 @@ def mix_and_digitise(
         _section(sections[1], v, z[2], z[3])
         level = hum[t]
         for c in range(channels):
-            v[c] += (
-                row[c] + thermal_uv[c] * thermal[c] + before[c] + along * (here[c] - before[c]) + level * hum_uv[c]
-            )
+            v[c] += row[c] + thermal_uv[c] * thermal[c] + before[c] + along * (here[c] - before[c]) + level * hum_uv[c]
         _section(sections[2], v, z[4], z[5])
         base, line = z[6], out[t]
         for c in range(channels):
@@ -62,7 +60,7 @@ def mix_and_digitise(
     return out
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def _section(s: Floats, v: Floats, z0: Floats, z1: Floats) -> None:
     """One second-order section (transposed direct form II) over all channels, in place."""
     b0, b1, b2, a1, a2 = s[0], s[1], s[2], s[4], s[5]
@@ -72,4 +70,3 @@ def _section(s: Floats, v: Floats, z0: Floats, z1: Floats) -> None:
         z0[c] = b1 * x - a1 * y + z1[c]
         z1[c] = b2 * x - a2 * y
         v[c] = y
-

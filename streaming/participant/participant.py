@@ -53,9 +53,7 @@ class Participant:
         threshold = float(self.anatomy.threshold_ua[electrode - 1])
         probability = float(percept_probability(self.settings, current, threshold, state))
         perceived = bool(rng.random() < probability)
-        course, space = response(
-            self.settings, self.anatomy, stimulation, perceived, rng.uniform(*IGNITION_ONSET_MS)
-        )
+        course, space = response(self.settings, self.anatomy, stimulation, perceived, rng.uniform(*IGNITION_ONSET_MS))
         delivered = Delivered(
             stimulation, number, onset_sample, onset_bin, state, probability, perceived, course, space
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from models.errors import OperatorFault
+
 StateCode = Literal["mixed", "linear", "power"]
 
 N_ELECTRODES = 96
@@ -38,10 +40,12 @@ class ParticipantSettings:
     faults: bool = False  # dead and shorted electrodes, lost packets
 
     def __post_init__(self) -> None:
-        if self.day < 0 or self.session < 0 or self.seed < 0:
-            raise ValueError(f"seed, day and session must not be negative, found {self.seed}, {self.day}, {self.session}")
+        if min(self.seed, self.day, self.session) < 0:
+            raise OperatorFault(
+                f"found seed, day, session {self.seed}, {self.day}, {self.session}; expected no negative"
+            )
         if self.rate_hz % BIN_RATE_HZ or not 15_000 <= self.rate_hz <= 40_000:
-            raise ValueError(f"rate_hz must be a multiple of 1000 from 15000 to 40000, found {self.rate_hz}")
+            raise OperatorFault(f"found rate_hz {self.rate_hz}, expected a multiple of 1000 from 15000 to 40000")
 
     @property
     def samples_per_bin(self) -> int:

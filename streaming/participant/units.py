@@ -1,4 +1,4 @@
-"""Neurons near the electrodes: 0 to 3 each, whose rates follow the latent drive, with their waveforms in the broadband."""
+"""Neurons near the electrodes: 0 to 3 each. Their rates follow the latent drive; their waveforms are the spikes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _waveform(rng: np.random.Generator, rate_hz: int) -> NDArray[np.float64]:
     return np.asarray(shape)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def fire(
     key: np.uint64,
     first_bin: int,

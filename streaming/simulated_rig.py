@@ -1,0 +1,126 @@
+"""A rig to practise on: the simulated participant over LSL, with its events, obeying the triggers that it hears."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from typing import Any
+
+import pylsl
+
+from streaming.participant.faults import Transport
+from streaming.participant.participant import Participant
+from streaming.participant.session import Event, Session, marker_text
+from streaming.participant.settings import N_ELECTRODES, ParticipantSettings
+from streaming.participant.source import stream_info
+from streaming.participant.trials import Protocol
+from streaming.sinks.broadband_outlet import broadband_stream_info
+
+log = logging.getLogger(__name__)
+
+LARGEST_PUSH_S = 0.05  # when late, what is due goes out in pieces of at most this
+LOOK_FOR_TRIGGERS_S = 0.5
+BUFFER_S = 60
+
+
+class SimulatedRig:
+    """Streams in real time: sample i bears the stamp t0 + i / rate of the LSL clock, and none is skipped.
+
+    A rig that was held up sends what is due as fast as it can. Triggers stimulate with the next sample to be sent;
+    one that comes while a train runs is refused and logged, as a stimulator would.
+    """
+
+    def __init__(
+        self,
+        settings: ParticipantSettings | None = None,
+        protocol: Protocol = "threshold",
+        stream_name: str = "UtahArray",
+        events_name: str = "StimEvents",
+        triggers: str = "name='PhospheneTriggers'",
+        source_id: str | None = None,
+        chunk_s: float = 0.001,
+    ) -> None:
+        settings = settings or ParticipantSettings()
+        self.session = Session(Participant(settings), protocol)
+        self.t0: float | None = None  # the LSL time of sample 0, once it runs
+        self._rate = settings.rate_hz
+        self._chunk = max(1, round(chunk_s * self._rate))
+        self._transport = Transport(settings)
+        identity = source_id or f"phosphene-simulated-{settings.seed}-{stream_name}"
+        info = stream_info(self.session.participant, stream_name)
+        header = broadband_stream_info(info, stream_name, identity, "int16")
+        header.desc().append_child("array").append_child_value("id", f"sim-{settings.seed}")
+        self._broadband = pylsl.StreamOutlet(header, self._chunk, BUFFER_S)
+        markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
+        self._events = pylsl.StreamOutlet(pylsl.StreamInfo(events_name, *markers, f"{identity}-events"))
+        self._resolver = pylsl.ContinuousResolver(pred=triggers)
+        self._triggers: pylsl.StreamInlet | None = None
+        self._look_at = 0.0
+
+    def run(self, stop: threading.Event | None = None, seconds: float = float("inf")) -> None:
+        """Stream until `stop` is set or the time is over."""
+        stop = stop or threading.Event()
+        self.session.broadband.block(0)  # compile before the clock runs
+        self.t0 = pylsl.local_clock()
+        while not stop.is_set() and self.session.position < seconds * self._rate:
+            self._obey_triggers()
+            due = int((pylsl.local_clock() - self.t0) * self._rate) - self.session.position
+            if due < self._chunk:
+                time.sleep((self._chunk - due) / self._rate)
+                continue
+            self._send(min(due // self._chunk * self._chunk, max(self._chunk, int(LARGEST_PUSH_S * self._rate))))
+
+    def close(self) -> None:
+        """Take the streams off the network."""
+        if self._triggers is not None:
+            self._triggers.close_stream()
+        del self._broadband, self._events, self._resolver, self._triggers
+
+    def _time_of(self, sample: int) -> float:
+        assert self.t0 is not None
+        return self.t0 + sample / self._rate + self._transport.stamp_error_s(sample)
+
+    def _send(self, n: int) -> None:
+        """Send the next n samples and the events in them; a lost packet is read and not sent."""
+        first = self.session.position
+        n = self._transport.lost(first) or max(1, self._transport.arrives(first, n))
+        counts, events = self.session.read_counts(n)
+        if not self._transport.lost(first):
+            self._broadband.push_chunk(counts, self._time_of(first + n - 1))
+        self._tell(events)
+
+    def _tell(self, events: list[Event]) -> None:
+        for sample, event in events:
+            self._events.push_sample([marker_text(event)], self._time_of(sample))
+
+    def _obey_triggers(self) -> None:
+        """Stimulate for each trigger that came; look for the trigger stream while there is none."""
+        if self._triggers is None:
+            if pylsl.local_clock() < self._look_at:
+                return
+            self._look_at = pylsl.local_clock() + LOOK_FOR_TRIGGERS_S
+            found = self._resolver.results()
+            if not found:
+                return
+            self._triggers = pylsl.StreamInlet(found[0], max_buflen=10, recover=True)
+        sample, _ = self._triggers.pull_sample(timeout=0.0)
+        while sample is not None:
+            self._obey(sample[0])
+            sample, _ = self._triggers.pull_sample(timeout=0.0)
+
+    def _obey(self, text: str) -> None:
+        """Stimulate if `text` is a trigger; whatever cannot be done is logged and not done."""
+        try:
+            trigger: dict[str, Any] = json.loads(text)
+            if trigger.get("event") != "trigger":
+                return
+            electrode, current = int(trigger["electrode"]), float(trigger["current_ua"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("trigger refused: found %r, expected electrode and current_ua (%s)", text[:200], error)
+            return
+        if not 1 <= electrode <= N_ELECTRODES or not 0 < current <= 100:
+            log.warning("trigger refused: found electrode %d, %g µA, expected 1-96, at most 100 µA", electrode, current)
+        elif self.session.stimulate(electrode, current, str(trigger.get("trigger_id"))) is None:
+            log.warning("trigger %s refused: a train is running", trigger.get("trigger_id"))
