@@ -30,6 +30,7 @@ NEVER = 2**62
 
 REASON_START, REASON_BLANK, REASON_GAP = kn.REASON_START, kn.REASON_BLANK, kn.REASON_GAP
 REASON_HISTORY = kn.REASON_HISTORY
+ENVELOPE_REASONS = REASON_START | REASON_BLANK | REASON_GAP
 
 
 class LateMarker(RigFault):
@@ -78,7 +79,7 @@ class Bins:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """bool (bins,): not settling, not blanked, not lost."""
-        return np.asarray(self.chain.reasons(self.first_bin, self.end_bin) & ~kn.REASON_HISTORY == 0)
+        return np.asarray(self.chain.reasons(self.first_bin, self.end_bin) & ENVELOPE_REASONS == 0)
 
     @property
     def usable(self) -> NDArray[np.bool_]:

@@ -35,8 +35,7 @@ LOW0, SUM1, SUM2, COUNT, FRESH1, FRESH2, FRESH_COUNT, CENTRE, SCALE = 0, 4, 5, 6
 N_F64 = 12
 # f32: tiles of 13 rows × lanes (8 band-pass states, 5 sums), then rows of `padded`
 N_TILE_ROWS = 13
-WEIGHT, LAST = 0, 1
-N_F32_ROWS = 2
+N_F32_ROWS = 3  # weight in the reference, last watched value, last sample (held where one is not finite)
 # rings[plane, bin, channel]
 ENVELOPE, Z, OK, OK_Z = range(4)
 # reasons why a bin is not vouched for
@@ -309,7 +308,10 @@ def open_bin(i64, at, k):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def]
-    """Means over the usable channels; True where a sample is not finite and `scratch` holds the mended rows."""
+    """Means over the usable channels; True where a sample is not finite and `scratch` holds the mended rows.
+
+    Mended is held: dropping the channel from the mean instead would step all the others by its offset.
+    """
     padded = source.shape[1]
     means = f32[f32.shape[0] - SEGMENT :]
     weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
@@ -324,20 +326,27 @@ def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def
     if whole:
         return False
     bad = i64[N_SCALARS + BAD * padded : N_SCALARS + (BAD + 1) * padded]
+    held = f32[f32.shape[0] - SEGMENT - 3 * padded : f32.shape[0] - SEGMENT - 2 * padded]
     i64[ANY_BAD] = 1
+    if i64[FRESH] != 0:  # nothing to hold yet: the mean of the others
+        total, count = np.float32(0), np.float32(0)
+        for c in range(padded):
+            if weight[c] > 0 and abs(source[row, c]) <= np.float32(1e30):
+                total += source[row, c]
+                count += np.float32(1)
+        held[:] = total / max(count, np.float32(1))
     for i in range(n):
         x, mended = source[row + i], scratch[i]
-        total, share = np.float32(0), np.float32(0)
+        before = held if i == 0 else scratch[i - 1]
+        mean = np.float32(0)
         for c in range(padded):
             if abs(x[c]) <= np.float32(1e30):
-                total += weight[c] * x[c]
-                share += weight[c]
+                mended[c] = x[c]
             else:
+                mended[c] = before[c]
                 bad[c] = 1
-        mean = total / share if share > 0 else np.float32(0)
+            mean += weight[c] * mended[c]
         means[i] = mean
-        for c in range(padded):
-            mended[c] = x[c] if abs(x[c]) <= np.float32(1e30) else mean
     return True
 
 
@@ -368,6 +377,7 @@ def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters
             settle_filters(rows, first, f32, f64, k)
             i64[FRESH] = 0
         filter_segment(rows, first, take, f32, k, filters32, sums_at)
+        f32[f32.shape[0] - SEGMENT - 3 * padded : f32.shape[0] - SEGMENT - 2 * padded] = rows[first + take - 1]
         i64[NEXT_SAMPLE] += take
         done += take
         if i64[NEXT_SAMPLE] == i64[BIN_END]:
