@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.events import Marker, UnknownEvent
-from streaming.sources.recording import Stretch, choose, files_extra, one_line
+from streaming.sources.recorded import Stretch, choose, files_extra, one_line
 
 GAP_MS = 0.1  # a pause from this on begins a new segment
 NOT_ELECTRODES = ("ainp", "ADC", "AUX")  # analogue inputs that some rigs keep in the same stream

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.events import Marker, Report, Stimulation
-from streaming.sources.recording import Stretch, choose, files_extra, one_line
+from streaming.sources.recorded import Stretch, choose, files_extra, one_line
 
 BROADBAND = "Broadband"
 SCAN_ROWS = 1_000_000  # timestamps read at once while looking for gaps

@@ -1,57 +1,25 @@
 """Recordings as sources: in real time, N times, or as fast as possible; pauses stay gaps; memory does not grow.
 
-A reader (one file per family of formats) opens a file and gives it as a `Recording`: stretches of uninterrupted samples
-on one sample grid, read block by block. `RecordingSource` plays any of them through the Source protocol.
+Each family of formats has a reader in a file of its own, which gives a `Recording`; this plays any of them as a Source.
 """
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pylsl
-from numpy.typing import NDArray
 
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import Chunk, EndOfRecording, SourceCounters, StreamInfo
 from streaming.events import Marker, UnknownEvent
 from streaming.sources.header import RATE_RANGE_HZ
+from streaming.sources.recorded import Recording, blocks, end_of, to_microvolts
 
 LIVE_CHUNK_S = 0.001
 FAST_CHUNK_S = 1.0
-BLOCK_S = 0.25  # read from the file at once, so that millisecond chunks cost no file access each
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Uninterrupted samples: the index of the first, how many, and the clock they belong to (see Chunk.epoch)."""
-
-    first_sample: int
-    n_samples: int
-    epoch: int = 0
-
-
-class Recording(Protocol):
-    """An open file. `scale_uv` and `offset_uv` (channels,) turn stored numbers into microvolts: x * scale + offset."""
-
-    info: StreamInfo
-    dtype: np.dtype[Any]
-    scale_uv: NDArray[np.float32]
-    offset_uv: NDArray[np.float32]
-    start_s: float  # time of the first sample, from the session's start
-    stretches: list[Stretch]
-    markers: list[tuple[int, Marker]]  # by sample
-    malformed_markers: int
-
-    def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
-        """Stored numbers (stop - start, channels) of one stretch."""
-
-    def close(self) -> None: ...
 
 
 def open_recording(
@@ -110,42 +78,6 @@ def read_recording(path: Path, stream: str | None = None, scale_uv: float | None
     return recording
 
 
-def choose(path: Path, stream: str | None, rates_hz: Mapping[str, float]) -> str:
-    """Which of a file's signals is meant: the named one, the only one, or the only one at a broadband rate.
-
-    Raises:
-        OperatorFault: none has that name, or several could be meant.
-    """
-    held = ", ".join(f"{name!r} at {rate:g} Hz" for name, rate in rates_hz.items())
-    if stream is not None:
-        if stream not in rates_hz:
-            raise OperatorFault(f"{path}: no stream {stream!r}; it holds {held}")
-        return stream
-    lowest, highest = RATE_RANGE_HZ
-    names = [name for name, rate in rates_hz.items() if lowest <= rate <= highest] or list(rates_hz)
-    if len(names) != 1:
-        raise OperatorFault(f"{path}: cannot know which stream is meant of {held}; choose one with --stream")
-    return names[0]
-
-
-def one_line(error: Exception) -> str:
-    """Another library's error, short enough for a message."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
-def files_extra(module: str) -> Any:
-    """The module of an optional reader.
-
-    Raises:
-        OperatorFault: it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as missing:
-        name = module.split(".")[0]
-        raise OperatorFault(f"{name} is not installed; pip install 'phosphene[files]' to read recordings") from missing
-
-
 class RecordingSource:
     """Plays a Recording. The schedule is absolute, so that sleeping late never adds up, and no sample is skipped."""
 
@@ -157,24 +89,21 @@ class RecordingSource:
         clock: Callable[[], float] = pylsl.local_clock,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        rate_hz = recording.info.rate_hz
         if chunk_s is None:
             chunk_s = FAST_CHUNK_S if pace is None else LIVE_CHUNK_S
         self.recording = recording
         self._pace = pace
         self._clock = clock
         self._sleep = sleep
-        self._chunk_rows = max(1, round(chunk_s * rate_hz))
-        self._block_rows = max(self._chunk_rows, round(BLOCK_S * rate_hz))
-        self._counters = SourceCounters(malformed_markers=recording.malformed_markers)
-        self._stretch = 0
-        self._row = 0
+        self._chunk_rows = max(1, round(chunk_s * recording.info.rate_hz))
+        self._blocks = blocks(recording, self._chunk_rows)
         self._block = np.empty((0, recording.info.n_channels), np.float32)
-        self._block_start = 0
-        self._marker = 0
+        self._first = 0  # index of the block's first row
+        self._row = 0  # of the block, up to which it was handed out
         self._next_sample = 0
-        self._epoch = 0
-        self._started: float | None = None  # clock at sample 0 of this epoch
+        self._marker = 0
+        self._started: float | None = None  # clock at sample 0
+        self._counters = SourceCounters(malformed_markers=recording.malformed_markers)
 
     @property
     def info(self) -> StreamInfo:
@@ -191,32 +120,29 @@ class RecordingSource:
 
     def read(self, timeout_s: float) -> Chunk | None:
         """The next chunk once it is due, or None after `timeout_s`; see Source."""
-        if self._stretch == len(self.recording.stretches):
-            raise EndOfRecording
-        stretch = self.recording.stretches[self._stretch]
-        first = stretch.first_sample + self._row
-        rows = min(self._chunk_rows, stretch.n_samples - self._row)
-        if stretch.epoch != self._epoch:
-            self._epoch, self._next_sample, self._started = stretch.epoch, 0, None
-        if not self._is_due(first + rows, timeout_s):
+        if self._row == len(self._block):
+            first, stored = next(self._blocks, (-1, None))
+            if stored is None:
+                raise EndOfRecording
+            self._first, self._row, self._block = first, 0, to_microvolts(self.recording, stored)
+        samples = self._block[self._row : self._row + self._chunk_rows]
+        first = self._first + self._row
+        if not self._is_due(first + len(samples), timeout_s):
             return None
-        samples = self._samples_uv(self._row, self._row + rows, stretch.n_samples)
         if first > self._next_sample:
             self._counters.gaps += 1
             self._counters.lost_samples += first - self._next_sample
-        self._counters.samples += rows
-        self._next_sample = first + rows
-        self._row += rows
-        if self._row == stretch.n_samples:
-            self._stretch, self._row = self._stretch + 1, 0
-            self._block_start, self._block = 0, self._block[:0]
+        self._counters.samples += len(samples)
+        self._row += len(samples)
+        self._next_sample = first + len(samples)
         newest_s = self.recording.start_s + (self._next_sample - 1) / self.info.rate_hz
-        return Chunk(samples, first, newest_s, self._clock(), stretch.epoch)
+        return Chunk(samples, first, newest_s, self._clock())
 
     def markers(self) -> list[tuple[int, Marker]]:
-        """Markers up to the last chunk's end, since the last call; see Source."""
+        """Markers up to the last chunk's end, since the last call; those behind the last sample come with it."""
         markers, start = self.recording.markers, self._marker
-        while self._marker < len(markers) and markers[self._marker][0] < self._next_sample:
+        ended = self._next_sample == end_of(self.recording)
+        while self._marker < len(markers) and (ended or markers[self._marker][0] < self._next_sample):
             self._counters.unknown_markers += isinstance(markers[self._marker][1], UnknownEvent)
             self._marker += 1
         return markers[start : self._marker]
@@ -234,14 +160,3 @@ class RecordingSource:
         if wait_s > 0:
             self._sleep(min(wait_s, timeout_s))
         return wait_s <= timeout_s
-
-    def _samples_uv(self, start: int, stop: int, n_samples: int) -> NDArray[np.float32]:
-        """Rows of the current stretch in microvolts, out of the block that is in memory."""
-        if stop > self._block_start + len(self._block):
-            end = min(start + self._block_rows, n_samples)
-            raw = self.recording.rows(self._stretch, start, end)
-            self._block_start = start
-            self._block = np.multiply(raw, self.recording.scale_uv, dtype=np.float32)
-            if self.recording.offset_uv.any():
-                self._block += self.recording.offset_uv
-        return self._block[start - self._block_start : stop - self._block_start]

@@ -12,7 +12,7 @@ from scipy.io import wavfile
 from models.errors import RigFault
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.events import Marker
-from streaming.sources.recording import Stretch
+from streaming.sources.recorded import Stretch
 
 
 class WavRecording:

@@ -1,5 +1,8 @@
 """XDF files as LabRecorder writes them. Gaps and clock resets are found by the tracker that serves live streams.
 
+How long a sender was away when its clock was reset is not known; it stands as a pause of RESET_S, after which the
+signal chain starts anew.
+
 pyxdf has no lazy reading: the chosen streams are held in memory while the file is open. So a file above MOST_BYTES is
 refused rather than half read; longer recordings belong into NWB or the amplifier's own format.
 """
@@ -18,10 +21,11 @@ from streaming.chunk import ArrayMap, SourceCounters, StreamInfo
 from streaming.events import Marker, parse_marker
 from streaming.sinks.broadband_outlet import DEFAULT_SCALING_UV
 from streaming.sources.header import COUNTS, MICROVOLTS
-from streaming.sources.recording import Stretch, choose, files_extra, one_line
+from streaming.sources.recorded import Stretch, choose, files_extra, one_line
 from streaming.sources.stamps import StampTracker
 
 MOST_BYTES = 4 * 2**30
+RESET_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +68,38 @@ class XdfRecording:
         self.start_s = 0.0  # XDF knows no session start: its first sample is it
         self.stretches: list[Stretch] = []
         self._rows: list[int] = []
-        self._zero: list[float] = []  # stamp of sample 0, of each stretch
+        self._times: list[tuple[float, float]] = []  # of the first and behind the last sample of each
         tracker = StampTracker(self.info.rate_hz, SourceCounters())
         block = max(1, round(self.info.rate_hz))
+        epoch, offset = 0, 0
         for row in range(0, len(stamps), block):
             part = stamps[row : row + block]
             for piece in tracker.push(part, float(part[-1])):
-                last = self.stretches[-1] if self.stretches else None
-                rows = piece.stop - piece.start
-                follows = last is not None and self._rows[-1] + last.n_samples == row + piece.start
-                grows = last is not None and last.first_sample + last.n_samples == piece.first_sample
-                if last is not None and follows and grows and last.epoch == piece.epoch:
-                    self.stretches[-1] = Stretch(last.first_sample, last.n_samples + rows, last.epoch)
+                last = self.stretches[-1] if self.stretches else Stretch(0, 0)
+                end = last.first_sample + last.n_samples
+                if piece.epoch != epoch:
+                    epoch, offset = piece.epoch, end + round(RESET_S * self.info.rate_hz)
+                first, rows = offset + piece.first_sample, piece.stop - piece.start
+                time_s = float(part[piece.start])
+                if self._rows and first == end and self._rows[-1] + last.n_samples == row + piece.start:
+                    first, rows = last.first_sample, last.n_samples + rows
+                    time_s = self._times[-1][0]
+                    self.stretches.pop()
+                    self._times.pop()
                 else:
-                    self.stretches.append(Stretch(piece.first_sample, rows, piece.epoch))
                     self._rows.append(row + piece.start)
-                    self._zero.append(float(part[piece.start]) - piece.first_sample / self.info.rate_hz)
+                self.stretches.append(Stretch(first, rows))
+                self._times.append((time_s, piece.newest_time + 1 / self.info.rate_hz))
+
+    def _sample_of(self, time_s: float) -> int:
+        """Counted from the stretch that the time falls into, or the last one before it."""
+        within = [index for index, (start, end) in enumerate(self._times) if start <= time_s < end]
+        before = [index for index, (start, _) in enumerate(self._times) if start <= time_s]
+        index = (within or before or [0])[-1]
+        return self.stretches[index].first_sample + round((time_s - self._times[index][0]) * self.info.rate_hz)
 
     def _markers(self, streams: list[_Stream]) -> tuple[list[tuple[int, Marker]], int]:
-        """Markers by sample of the first epoch's clock, and how many were malformed."""
+        """Markers by sample, and how many were malformed."""
         markers: list[tuple[int, Marker]] = []
         malformed = 0
         for stream in streams:
@@ -93,8 +110,8 @@ class XdfRecording:
                     malformed += 1
                     log.warning("%s", ascii(str(fault))[1:-1])
                     continue
-                if self._zero:
-                    markers.append((round((float(time) - self._zero[0]) * self.info.rate_hz), marker))
+                if self.stretches:
+                    markers.append((self._sample_of(float(time)), marker))
         return sorted(markers, key=lambda marker: marker[0]), malformed
 
     def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
