@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from typing import Any
 
 import pylsl
 
+from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
 from streaming.participant.participant import Participant
 from streaming.participant.session import Event, Session, marker_text
@@ -23,12 +25,13 @@ log = logging.getLogger(__name__)
 LARGEST_PUSH_S = 0.05  # when late, what is due goes out in pieces of at most this
 LOOK_FOR_TRIGGERS_S = 0.5
 BUFFER_S = 60
+STIMULATOR_DELAY_S = 1e-3  # from hearing a trigger to the first pulse
 
 
 class SimulatedRig:
     """Streams in real time: sample i bears the stamp t0 + i / rate of the LSL clock, and none is skipped.
 
-    A rig that was held up sends what is due as fast as it can. Triggers stimulate with the next sample to be sent;
+    A rig that was held up sends what is due as fast as it can. A trigger stimulates 1 ms after it was heard;
     one that comes while a train runs is refused and logged, as a stimulator would.
     """
 
@@ -43,16 +46,18 @@ class SimulatedRig:
         chunk_s: float = 0.001,
     ) -> None:
         settings = settings or ParticipantSettings()
-        self.session = Session(Participant(settings), protocol)
+        participant = Participant(settings)
+        self.session = Session(participant, protocol)
+        self._broadband = Broadband(participant)
         self.t0: float | None = None  # the LSL time of sample 0, once it runs
         self._rate = settings.rate_hz
         self._chunk = max(1, round(chunk_s * self._rate))
         self._transport = Transport(settings)
         identity = source_id or f"phosphene-simulated-{settings.seed}-{stream_name}"
-        info = stream_info(self.session.participant, stream_name)
+        info = stream_info(participant, stream_name)
         header = broadband_stream_info(info, stream_name, identity, "int16")
         header.desc().append_child("array").append_child_value("id", f"sim-{settings.seed}")
-        self._broadband = pylsl.StreamOutlet(header, self._chunk, BUFFER_S)
+        self._outlet = pylsl.StreamOutlet(header, self._chunk, BUFFER_S)
         markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
         self._events = pylsl.StreamOutlet(pylsl.StreamInfo(events_name, *markers, f"{identity}-events"))
         self._resolver = pylsl.ContinuousResolver(pred=triggers)
@@ -62,7 +67,7 @@ class SimulatedRig:
     def run(self, stop: threading.Event | None = None, seconds: float = float("inf")) -> None:
         """Stream until `stop` is set or the time is over."""
         stop = stop or threading.Event()
-        self.session.broadband.block(0)  # compile before the clock runs
+        self._broadband.block(0)  # compile before the clock runs
         self.t0 = pylsl.local_clock()
         while not stop.is_set() and self.session.position < seconds * self._rate:
             self._obey_triggers()
@@ -76,7 +81,7 @@ class SimulatedRig:
         """Take the streams off the network."""
         if self._triggers is not None:
             self._triggers.close_stream()
-        del self._broadband, self._events, self._resolver, self._triggers
+        del self._outlet, self._events, self._resolver, self._triggers
 
     def _time_of(self, sample: int) -> float:
         assert self.t0 is not None
@@ -86,9 +91,10 @@ class SimulatedRig:
         """Send the next n samples and the events in them; a lost packet is read and not sent."""
         first = self.session.position
         n = self._transport.lost(first) or max(1, self._transport.arrives(first, n))
-        counts, events = self.session.read_counts(n)
+        events = self.session.advance(n)
+        counts = self._broadband.read_counts(n)
         if not self._transport.lost(first):
-            self._broadband.push_chunk(counts, self._time_of(first + n - 1))
+            self._outlet.push_chunk(counts, self._time_of(first + n - 1))
         self._tell(events)
 
     def _tell(self, events: list[Event]) -> None:
@@ -122,5 +128,7 @@ class SimulatedRig:
             return
         if not 1 <= electrode <= N_ELECTRODES or not 0 < current <= 100:
             log.warning("trigger refused: found electrode %d, %g µA, expected 1-96, at most 100 µA", electrode, current)
-        elif self.session.stimulate(electrode, current, str(trigger.get("trigger_id"))) is None:
+            return
+        onset = math.ceil((pylsl.local_clock() + STIMULATOR_DELAY_S - (self.t0 or 0.0)) * self._rate)
+        if self.session.stimulate(electrode, current, str(trigger.get("trigger_id")), onset) is None:
             log.warning("trigger %s refused: a train is running", trigger.get("trigger_id"))

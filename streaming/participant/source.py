@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import RigFault
 from streaming.chunk import Chunk, SourceCounters, StreamInfo
 from streaming.events import Marker
-from streaming.participant.broadband import COUNT_UV
+from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
 from streaming.participant.participant import Participant
 from streaming.participant.session import Session
@@ -45,18 +46,20 @@ class SimulatedSource:
         chunk_s: float = 0.005,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.session = Session(Participant(settings), protocol)
+        participant = Participant(settings)
+        self.session = Session(participant, protocol)
+        self._broadband = Broadband(participant)
         self.counters = SourceCounters()
-        self.info = stream_info(self.session.participant, "simulate")
+        self.info = stream_info(participant, "simulate")
         self._clock, self._sleep = clock, sleep
-        self._rate = self.session.participant.settings.rate_hz
+        self._rate = participant.settings.rate_hz
         self._chunk = max(1, round(chunk_s * self._rate))
-        self._transport = Transport(self.session.participant.settings)
+        self._transport = Transport(participant.settings)
         self._markers: list[tuple[int, Marker]] = []
         self._wanted: deque[tuple[int, float, str | None]] = deque(maxlen=16)  # the newest win
         self._start = clock() if clock else 0.0
         self._closed = False
-        self.session.broadband.block(0)  # compile and make before the clock matters
+        self._broadband.block(0)  # compile and make before the clock matters
         if clock:
             self._start = clock()
 
@@ -101,10 +104,9 @@ class SimulatedSource:
         """No more reads."""
         self._closed = True
 
-    def _read(self, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        counts, events = self.session.read_counts(n)
-        self._markers += events
-        return counts * np.float32(COUNT_UV)
+    def _read(self, n: int) -> NDArray[np.float32]:
+        self._markers += self.session.advance(n)
+        return self._broadband.read(n)
 
     def _due(self, timeout_s: float) -> int:
         """Samples to hand out now: a chunk, more when late, 0 when the next one is not due within the timeout."""
