@@ -1,0 +1,154 @@
+"""Decoding a recording: the same pipeline as the service, every window, as fast as the machine allows, as Parquet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.decoder import Decoder
+from models.errors import OperatorFault
+from streaming.chunk import Chunk, EndOfRecording, Source
+from streaming.events import Stimulation
+from streaming.matching import decoding_settings, why_not_calibrated
+from streaming.pipeline import Pipeline
+from streaming.predictions import Mode, Prediction
+
+ROWS_AT_ONCE = 2000
+
+
+def predictions(
+    source: Source,
+    decoder: Decoder,
+    mode: Mode = "continuous",
+    hop_s: float = 0.01,
+    participant: str | None = None,
+    on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+) -> Iterator[Prediction]:
+    """Every prediction of a recording, in order; latencies are 0: there is no clock here.
+
+    Markers are known ahead, as if each had arrived at its onset: live, that is the prediction without `late_marker`.
+
+    Raises:
+        Fault: a recording or bundle that does not hold.
+    """
+    counter = itertools.count()
+    pipeline: Pipeline | None = None
+    epoch = -1
+    for chunk, markers in _with_markers_ahead(source):
+        if pipeline is None or chunk.epoch != epoch:
+            settings = decoding_settings(decoder.manifest, source.info, mode, hop_s, participant)
+            pipeline, epoch = Pipeline(settings, source.info, lambda: next(counter)), chunk.epoch
+        for sample, stimulation in markers:
+            pipeline.stimulation(sample, stimulation)
+        for due in pipeline.push(chunk):
+            yield pipeline.decode(due, decoder, 0.0, 0.0, lambda time=due.sample_time: time)  # type: ignore[misc]
+        on_chunk(chunk)
+
+
+def _with_markers_ahead(source: Source) -> Iterator[tuple[Chunk, list[tuple[int, Stimulation]]]]:
+    """Each chunk with the stimulations up to the end of the next: a blank begins a little before its onset."""
+    held: Chunk | None = None
+    markers: list[tuple[int, Stimulation]] = []
+    while True:
+        try:
+            chunk = source.read(1.0)
+        except EndOfRecording:
+            break
+        if chunk is None:
+            continue
+        chunk = replace(chunk, samples_uv=chunk.samples_uv.copy())
+        found = [(sample, marker) for sample, marker in source.markers() if isinstance(marker, Stimulation)]
+        if held is not None and chunk.epoch == held.epoch:
+            markers += found
+            found = []
+        if held is not None:
+            yield held, markers
+        held, markers = chunk, found
+    if held is not None:
+        yield held, markers
+
+
+def decode(
+    source: Source,
+    decoder: Decoder,
+    out: Path,
+    mode: Mode = "continuous",
+    hop_s: float = 0.01,
+    participant: str | None = None,
+    on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+) -> int:
+    """Write the predictions of a recording to a Parquet file; returns how many. The file appears whole or not at all.
+
+    Columns: seq, sample_time (s from the session's start), last_sample, mode, trial, model, probability, embedding,
+    usable_channels, flags. The schema's metadata names bundle, chain and recording.
+
+    Raises:
+        OperatorFault: the output exists, or pyarrow is not installed.
+        Fault: a recording or bundle that does not hold.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise OperatorFault("pyarrow is not installed; pip install 'phosphene[files]' to write Parquet") from None
+    if out.exists():
+        raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
+    manifest = decoder.manifest
+    facts = {
+        "model": decoder.name,
+        "provider": decoder.provider,
+        "chain_sha256": manifest.chain_sha256,
+        "source": source.info.name,
+        "rate_hz": source.info.rate_hz,
+        "not_calibrated": why_not_calibrated(manifest, source.info, participant) or "",
+    }
+    schema = pa.schema(
+        [
+            ("seq", pa.int64()),
+            ("sample_time", pa.float64()),
+            ("last_sample", pa.int64()),
+            ("mode", pa.string()),
+            ("trial", pa.int64()),
+            ("model", pa.string()),
+            ("probability", pa.float64()),
+            ("embedding", pa.list_(pa.float32())),
+            ("usable_channels", pa.int32()),
+            ("flags", pa.list_(pa.string())),
+        ],
+        metadata={"phosphene": json.dumps(facts)},
+    )
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    count = 0
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            found = predictions(source, decoder, mode, hop_s, participant, on_chunk)
+            while rows := list(itertools.islice(found, ROWS_AT_ONCE)):
+                writer.write_table(pa.Table.from_pylist([_row(row) for row in rows], schema))
+                count += len(rows)
+        partial.rename(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    embedding = prediction.embedding
+    return {
+        "seq": prediction.seq,
+        "sample_time": prediction.sample_time,
+        "last_sample": prediction.last_sample,
+        "mode": prediction.mode,
+        "trial": prediction.trial,
+        "model": prediction.model,
+        "probability": prediction.probability,
+        "embedding": None if embedding is None else np.asarray(embedding),
+        "usable_channels": prediction.usable_channels,
+        "flags": list(prediction.flags),
+    }
