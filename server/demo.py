@@ -19,8 +19,7 @@ def demo(port: int | None, seed: int, model: str | None) -> None:
     name = f"PhospheneDemo-{os.getpid()}"  # so that neither a rig nor another demonstration nearby is mistaken for it
     settings = load(None, source=f"lsl:name='{name}'", events=f"name='{name}-events'", port=port, model=model)
     participant = subprocess.Popen(
-        [sys.executable, "-m", "server.cli", "simulate"]
-        + ["--name", name, "--events", f"{name}-events", "--seed", str(seed)]
+        [sys.executable, "-m", "server.cli", "simulate", f"--name={name}", f"--events={name}-events", f"--seed={seed}"]
     )
     try:
         serve(settings)

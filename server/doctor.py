@@ -11,7 +11,7 @@ from models.errors import Fault
 from server.bundles import Bundles
 from server.settings import PACKAGED
 
-PACKAGES = "phosphene numpy scipy numba onnxruntime onnxruntime-gpu pylsl fastapi uvicorn uvloop".split()
+PACKAGES = ("phosphene", "numpy", "scipy", "numba", "onnxruntime", "onnxruntime-gpu", "pylsl", "fastapi", "uvicorn")
 
 
 def doctor() -> bool:

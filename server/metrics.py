@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
+from streaming.live import LiveStatus, State
 from streaming.predictions import Flag, Prediction
 
 if TYPE_CHECKING:
-    from streaming.live import LiveStatus
-
     from server.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("waiting", "connecting", "warming", "running", "stopped", "failed")
 # seconds; boundaries on the objectives (20 ms, 50 ms), since a classic histogram can only answer at its boundaries
 BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
 SOURCE_COUNTERS = {
@@ -62,7 +60,7 @@ class Metrics:
         self._late_markers = Counter("phosphene_late_markers", "Markers that came after their predictions", **kept)
         self._dropped = Counter("phosphene_dropped_messages", "Messages that slow clients did not get", **kept)
         state = Gauge("phosphene_state", "1 for the state of the decode thread", ["state"], **kept)
-        self._states = {name: state.labels(name) for name in STATES}
+        self._states = {name: state.labels(name) for name in get_args(State)}
         self._ready = Gauge("phosphene_ready", "Whether /readyz says yes", **kept)
         self._subscribers = Gauge("phosphene_subscribers", "WebSocket clients", **kept)
         self._usable = Gauge("phosphene_usable_channels", "Channels that enter the windows", **kept)
@@ -97,8 +95,8 @@ class Metrics:
         self._ready.set(not service.not_ready())
         self._subscribers.set(service.subscribers)
         self._usable.set(int(status.usable.sum()))
-        self._rate.set(status.rate_measured_hz or 0.0)
-        self._last_sample.set(status.last_sample_time or 0.0)
+        self._rate.set(status.rate_measured_hz)
+        self._last_sample.set(status.last_sample_time)
         self._model.info({"name": service.decoder.name, "provider": service.decoder.provider})
 
     def loop_lag(self, seconds: float) -> None:

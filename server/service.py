@@ -18,12 +18,11 @@ from server.feed import Events, Predictions
 from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
-from streaming.events import Marker, Report, Stimulation
+from streaming.events import Stimulation
+from streaming.live import LiveDecoder, MarkerSeen
 from streaming.predictions import Prediction
 
 if TYPE_CHECKING:
-    from streaming.live import LiveDecoder
-
     from models.onnx_decoder import OnnxDecoder
     from server.bundles import Bundles
 
@@ -64,6 +63,7 @@ class Service:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = ""
+        self._shown_samples = 0
 
     def hand_over(self, prediction: Prediction) -> None:
         """The decode thread's sink: one call into the event loop, whatever the number of clients."""
@@ -77,11 +77,11 @@ class Service:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._withdraw, first_sample, last_sample)
 
-    def marked(self, sample_time: float, marker: Marker) -> None:
+    def marked(self, seen: MarkerSeen) -> None:
         """The decode thread: a stimulation or a report."""
-        if self._loop is not None and isinstance(marker, Stimulation | Report):
-            kind = "stim" if isinstance(marker, Stimulation) else "report"
-            fields = {"sample_time": sample_time, **asdict(marker)}
+        if self._loop is not None:
+            kind = "stim" if isinstance(seen.event, Stimulation) else "report"
+            fields = {"sample_time": seen.time, **asdict(seen.event)}
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.events.happened, kind, fields)
 
@@ -123,7 +123,7 @@ class Service:
             "latency_ms": self.latency.percentiles(),
             "subscribers": self.subscribers,
             "dropped": self.dropped,
-            **status_fields(self.live.status()),
+            **status_fields(self.live.status(), self.settings.participant, self.settings.session),
         }
 
     async def activate(self, name: str) -> str:
@@ -144,7 +144,7 @@ class Service:
             windows = self._windows
         return windows.decode(asked, probe)
 
-    def set_mask(self, masked: list[int]) -> tuple[int, int]:
+    async def set_mask(self, masked: list[int]) -> tuple[int, int]:
         """Mask exactly the channels `masked`, 1-based in stream order. Returns the number of the others, and the sample
         index from which it holds.
 
@@ -159,7 +159,7 @@ class Service:
             raise OperatorFault(f"found channels {wrong[:8]}, expected numbers from 1 to {len(usable)}")
         usable[:] = True
         usable[[channel - 1 for channel in masked]] = False
-        from_sample = self.live.set_mask(usable)
+        from_sample = await asyncio.to_thread(self.live.set_mask, usable)
         log.info("channels masked: %s, from sample %d", masked or "none", from_sample)
         return int(usable.sum()), from_sample
 
@@ -186,12 +186,14 @@ class Service:
             self.metrics.loop_lag(self._clock() - before - TICK_S)
 
     def tick(self, count: int) -> None:
-        """Ten times a second: metrics and the array's map; twice a second, or when it changes: the status."""
+        """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status."""
         status = self.live.status()
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
         self.metrics.publish(status, self)
-        if len(status.z):
+        samples = status.counters.samples if status.counters else 0
+        if samples != self._shown_samples:  # so that a page can tell a stream that stands still
+            self._shown_samples = samples
             self.events.state("array", array_fields(status))
         if count % 5 == 0 or status.state != self._state:
             self._state = status.state

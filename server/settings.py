@@ -1,6 +1,6 @@
 """Everything that can be configured, from flags, environment (PHOSPHENE__…), a TOML file and defaults, in that order.
 
-PHOSPHENE__PORT=8001 PHOSPHENE__LIVE__HOP_S=0.02 phosphene serve --config rig.toml --port 8002      # listens on 8002
+PHOSPHENE__PORT=8001 PHOSPHENE__HOP_S=0.02 phosphene serve --config rig.toml --port 8002      # listens on 8002
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.errors import OperatorFault
+from streaming.predictions import Mode
 
 PREFIX = "PHOSPHENE__"
 PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
@@ -22,9 +23,7 @@ PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
 class Settings(BaseSettings):
     """What `phosphene serve` needs to know."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, protected_namespaces=()
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
 
     source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
     events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
@@ -32,8 +31,10 @@ class Settings(BaseSettings):
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
     provider: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["auto", "float32", "int8"] = "auto"
-    participant: str | None = None
-    session: str | None = None
+    participant: str | None = Field(None, description="whose cortex it is, where the stream does not say")
+    session: str | None = Field(None, description="name of the session, where the stream does not say")
+    mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")
+    hop_s: float = Field(0.01, ge=0.001, le=1.0, description="between windows in continuous mode")
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -74,7 +75,7 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
     if config is not None:
         _check_toml(config)
     for name in os.environ:
-        if name.startswith(PREFIX) and name[len(PREFIX) :].lower().split("__")[0] not in Settings.model_fields:
+        if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.model_fields:
             raise OperatorFault(f"{name}: found an unknown setting, expected one of {_known()}")
 
     class FromFile(Settings):

@@ -81,8 +81,8 @@ def not_ready(status: LiveStatus, silent_s: float | None, late_share: float, dea
     return reasons
 
 
-def status_fields(status: LiveStatus) -> dict[str, Any]:
-    """The decode thread's state for JSON."""
+def status_fields(status: LiveStatus, participant: str | None, session: str | None) -> dict[str, Any]:
+    """The decode thread's state for JSON; `participant` and `session` are the operator's word for a silent stream."""
     stream = status.stream
     return {
         "state": status.state,
@@ -93,8 +93,8 @@ def status_fields(status: LiveStatus) -> dict[str, Any]:
             "name": stream.name,
             "rate_hz": stream.rate_hz,
             "channels": stream.n_channels,
-            "participant": stream.participant,
-            "session": stream.session,
+            "participant": stream.participant or participant,
+            "session": stream.session or session,
             "map_sha256": stream.array.sha256(),
         },
         "counters": asdict(status.counters) if status.counters else None,
@@ -106,6 +106,7 @@ def status_fields(status: LiveStatus) -> dict[str, Any]:
         "rate_measured_hz": finite(status.rate_measured_hz),
         "signal_delay_s": finite(status.signal_delay_s),
         "usable_channels": int(np.count_nonzero(status.usable)),
+        "not_calibrated": status.not_calibrated,
     }
 
 

@@ -8,20 +8,28 @@ import logging
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+import pylsl
 import uvicorn
 
 from models.errors import OperatorFault
+from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
 from server.bundles import Bundles
 from server.service import Service
 from server.settings import Settings
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-log = logging.getLogger("phosphene")
+from streaming.chunk import Source
+from streaming.live import LiveDecoder, LiveSettings
+from streaming.participant.source import SimulatedSource
+from streaming.predictions import Prediction
+from streaming.sinks.prediction_outlet import PredictionOutlet
+from streaming.sources.lsl import LslSource
+from streaming.sources.recording import RecordingSource, open_recording
 
 # Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
 SWITCH_INTERVAL_S = 2e-4
@@ -33,6 +41,8 @@ def serve(settings: Settings) -> None:
     Raises:
         Fault: a port in use, a bundle that does not hold, a recording that is not there.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
@@ -74,6 +84,70 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
     )
 
 
+def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
+    """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
+    source, clock = open_source(settings, decoder)
+    outlet: PredictionOutlet | None = None
+    sinks: list[Callable[[Prediction], None]] = []
+    if settings.outlet:
+        outlet = PredictionOutlet()
+        sinks.append(outlet.push)
+    sinks.append(lambda prediction: service.hand_over(prediction))
+    live = LiveDecoder(
+        source,
+        decoder,
+        LiveSettings(settings.mode, settings.hop_s, settings.participant),
+        sinks,
+        revoke=lambda first, last: service.marked_late(first, last),
+        marked=lambda seen: service.marked(seen),
+        clock=clock,
+    )
+    service = Service(live, decoder, settings, bundles)
+
+    def close() -> None:
+        if outlet is not None:
+            outlet.close()
+
+    return service, close
+
+
+def open_source(settings: Settings, decoder: OnnxDecoder) -> tuple[Source, Callable[[], float]]:
+    """The source that the settings name, and the clock that its sample times are on.
+
+    Raises:
+        OperatorFault: no such recording, or a word that names no source.
+        RigFault: a recording that cannot be read.
+    """
+    spec = decoder.manifest.input
+    kind, _, predicate = settings.source.partition(":")
+    if kind == "lsl" and predicate:
+        return LslSource(predicate, spec.channels, spec.rate_hz, settings.events), pylsl.local_clock
+    if settings.source == "simulate":
+        return SimulatedSource(clock=pylsl.local_clock), pylsl.local_clock
+    path = Path(settings.source)
+    if not path.exists():
+        raise OperatorFault(
+            f"source {settings.source!r}: no such file; expected lsl:PREDICATE, a recording or simulate"
+        )
+    recording = open_recording(path).recording
+    clock = SessionClock(recording.start_s)
+    return RecordingSource(recording, pace=1.0, clock=clock), clock
+
+
+class SessionClock:
+    """Seconds from the session's start, running since it was first asked: what a recording's sample times are on."""
+
+    def __init__(self, start_s: float) -> None:
+        self._start_s = start_s
+        self._zero: float | None = None
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        if self._zero is None:
+            self._zero = now - self._start_s
+        return now - self._zero
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket, so that a port in use is one clear sentence and port 0 tells which one it became.
 
@@ -91,5 +165,5 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _interrupt(_: int, __: FrameType | None) -> Any:
+def _interrupt(_: int, __: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,16 @@ import typer
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags and PHOSPHENE__… come before it.")]
 Port = Annotated[int | None, typer.Option(help="TCP port on 127.0.0.1.")]
+Seed = Annotated[int, typer.Option(min=0, help="Which simulated participant.")]
 Model = Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")]
+
+
+class Protocol(StrEnum):
+    """The words of streaming.participant.trials.Protocol."""
+
+    rest = "rest"
+    psychometric = "psychometric"
+    threshold = "threshold"
 
 
 def serve(
@@ -40,13 +50,40 @@ def serve(
 
 def demo(
     port: Port = None,
-    seed: Annotated[int, typer.Option(help="Which simulated participant.")] = 0,
+    seed: Seed = 0,
     model: Model = None,
 ) -> None:
     """Simulated participant, service and live page, together."""
     import server.demo
 
     server.demo.demo(port, seed, model)
+
+
+def simulate(
+    name: Annotated[str, typer.Option(help="Name of the broadband stream.")] = "UtahArray",
+    events: Annotated[str, typer.Option(help="Name of the event stream.")] = "StimEvents",
+    protocol: Annotated[Protocol, typer.Option(help="What is stimulated.")] = Protocol.threshold,
+    seed: Seed = 0,
+    day: Annotated[int, typer.Option(min=0, help="Which day: the array drifts.")] = 0,
+    session: Annotated[int, typer.Option(min=0, help="Which session of the day.")] = 0,
+    rate_hz: Annotated[int, typer.Option(help="Samples per second and channel.")] = 30_000,
+    faults: Annotated[bool, typer.Option(help="Dead and shorted electrodes, lost packets.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
+) -> None:
+    """Be a rig: a simulated participant over LSL, until Ctrl-C."""
+    import signal
+    import threading
+
+    from streaming.participant.settings import ParticipantSettings
+    from streaming.simulated_rig import SimulatedRig
+
+    settings = ParticipantSettings(seed=seed, day=day, session=session, rate_hz=rate_hz, faults=faults)
+    rig = SimulatedRig(settings, protocol.value, name, events)
+    stop = threading.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: stop.set())
+    rig.run(stop, seconds)
+    rig.close()
 
 
 def doctor() -> None:
@@ -57,4 +94,4 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-COMMANDS = (demo, serve, doctor)
+COMMANDS = (demo, simulate, serve, doctor)

@@ -1,7 +1,7 @@
 // The live page: shows what the service says, and greys out when it says nothing. It never guesses and never commands.
 // Two WebSockets come in, one animation frame draws. All text from outside goes through textContent.
 
-const SPAN_S = 60, STALE_MS = 1000, FRAMES_PER_S = 30;
+const SPAN_S = 30, STALE_MS = 800, FRAMES_PER_S = 30;
 const $ = (id) => document.getElementById(id);
 const show = (id, text) => { const node = $(id); if (node.textContent !== text) node.textContent = text; };
 const number = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
@@ -11,8 +11,8 @@ const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\
 
 const trace = [];            // {time, p, reason, mode}, oldest first
 const marks = [];            // {time, kind: "stim" | "yes" | "no", trial}
-let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, clockOffset = null;
-let status = null, array = null, showZ = false, ceiling = 10, connected = false, attempts = 0, noted = false, lastHappened = -1;
+let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, lastArrayAt = -Infinity, clockOffset = null;
+let status = null, array = null, showZ = false, ceiling = 10, connected = false, told = false, attempts = 0, noted = false, lastHappened = -1;
 
 function addPrediction(message) {
   const now = performance.now();
@@ -38,7 +38,13 @@ function addEvent(message) {
     showStatus();
     return;
   }
-  if (message.type === "array") { array = message; showArray(); return; }
+  if (message.type === "array") {   // comes only while samples come
+    array = message;
+    if (told) lastArrayAt = lastEventAt;   // the first after connecting may be old
+    told = true;
+    showArray();
+    return;
+  }
   if (message.event_seq <= lastHappened) return;   // told again after a reconnect
   lastHappened = message.event_seq ?? lastHappened;
   if (message.type === "stim") {
@@ -48,7 +54,7 @@ function addEvent(message) {
   } else if (message.type === "report") {
     marks.push({ time: message.sample_time, kind: message.perceived ? "yes" : "no" });
     note(message.sample_time, message.perceived ? "reported: perceived" : "reported: not perceived");
-  } else if (message.type === "late_marker") note(null, `marker came late: predictions ${message.first_seq} to ${message.last_seq} withdrawn`);
+  } else if (message.type === "late_marker") note(null, `late marker: ${message.last_seq - message.first_seq + 1} withdrawn`);
   else if (message.type === "dropped") note(null, `this page fell behind by ${message.count} messages`);
 }
 
@@ -69,8 +75,8 @@ function listen(path, onMessage, wait = 250) {
   socket.onopen = () => { wait = 250; connected = true; attempts = 0; };
   socket.onmessage = (event) => onMessage(JSON.parse(event.data));
   socket.onclose = () => {
-    connected = false;
-    attempts += 1;
+    connected = told = false;
+    attempts += 0.5;   // two sockets
     setTimeout(() => listen(path, onMessage, Math.min(4000, wait * 2)), wait * (0.8 + 0.4 * Math.random()));
   };
 }
@@ -126,7 +132,7 @@ function showStatus() {
     ["reconnects", count(c.reconnects), c.reconnects > 0],
     ["windows skipped", count(status.skipped_windows), status.skipped_windows > 0.01 * status.predictions],
     ["predictions", count(status.predictions), false],
-    ["late markers", count(status.late_markers), status.late_markers > 0],
+    ["late markers", count(status.late_markers), false],
     ["malformed markers", count(c.malformed_markers), c.malformed_markers > 0],
   ];
   $("quality").replaceChildren(...facts.map(([name, text, bad]) => {
@@ -147,18 +153,18 @@ const REASONS = {
 
 function showValue() {
   const last = trace.at(-1);
-  if (!last) return;
+  if (!last || document.body.classList.contains("stale")) return;
   const known = last.p !== null;
   show("value", known ? last.p.toFixed(2) : "–");
   $("value").parentElement.classList.toggle("void", !known);
-  show("meaning", known ? `of 100 such moments, about ${Math.round(last.p * 100)} perceived` : `not vouched for: ${REASONS[last.reason] ?? last.reason}`);
+  show("meaning", known ? `of 100 such moments, about ${Math.round(last.p * 100)} perceived` : `not vouched for: ${last.reason === "not_calibrated" && status?.not_calibrated || (REASONS[last.reason] ?? last.reason)}`);
 }
 
 function showStale() {
-  const now = performance.now(), silence = now - Math.min(lastPredictionAt, lastEventAt);
-  const stale = !(silence < STALE_MS);
+  const now = performance.now(), evoked = trace.at(-1)?.mode === "evoked";   // which predicts only after a stimulation
+  const stale = !(now - Math.min(lastArrayAt, lastEventAt, evoked ? Infinity : lastPredictionAt) < STALE_MS);
   document.body.classList.toggle("stale", stale);
-  show("link", connected ? "connected" : `not connected, attempt ${attempts}`);
+  show("link", connected ? "connected" : `not connected, attempt ${Math.ceil(attempts)}`);
   if (!stale) return;
   const seconds = (ms) => (Number.isFinite(ms) ? ` for ${(ms / 1000).toFixed(1)} s` : "");
   if (!(now - lastEventAt < STALE_MS)) {
@@ -166,10 +172,15 @@ function showStale() {
     $("state").className = "state";
     show("state-word", "no connection");
   } else if (status && status.state !== "running") {
-    show("stale", `${status.state.toUpperCase()}: ${status.problem || "no samples yet"}`);
+    show("stale", `${status.state.toUpperCase()}: ${status.problem || (status.state === "ended" ? "the recording is over" : "no samples yet")}`);
   } else {
-    show("stale", `STALE: no prediction${seconds(now - lastPredictionAt)}`);
+    const samples = !(now - lastArrayAt < STALE_MS);
+    show("stale", `STALE: no ${samples ? "sample" : "prediction"}${seconds(now - (samples ? lastArrayAt : lastPredictionAt))}`);
   }
+  const last = trace.at(-1);
+  show("value", "–");
+  $("value").parentElement.classList.add("void");
+  show("meaning", last && last.p !== null ? `the last one was ${last.p.toFixed(2)}` : "no prediction");
 }
 
 // ---- array map ------------------------------------------------------------------------------------------------------
@@ -331,7 +342,7 @@ function draw() {
     g.fillStyle = "#93a1b3"; g.textAlign = "right"; g.fillText(p.toString(), left - 6, y(p));
   }
   g.textBaseline = "alphabetic";
-  for (let s = 0; s <= SPAN_S; s += 10) {
+  for (let s = 0; s <= SPAN_S; s += 5) {
     g.textAlign = s === 0 ? "right" : "center";
     g.fillStyle = "#93a1b3";
     g.fillText(s === 0 ? "now" : `−${s} s`, x(end - s), height - 6);
@@ -344,18 +355,31 @@ function draw() {
   g.restore();
 }
 
-function drawLine(g, x, y) {
+function drawLine(g, x, y) {   // every prediction thin, their mean over the last second bold, both broken where nothing is vouched for
   g.strokeStyle = g.fillStyle = "#f4d35e";
-  g.lineWidth = 1.6;
   g.lineJoin = "round";
-  g.beginPath();
-  let before = null;
-  for (const point of trace) {
-    if (point.p === null || point.mode === "evoked") { if (point.p === null) before = null; continue; }
-    if (before !== null && point.time - before < 0.5) g.lineTo(x(point.time), y(point.p)); else g.moveTo(x(point.time), y(point.p));
-    before = point.time;
-  }
-  g.stroke();
+  const line = (width, alpha, value) => {
+    g.lineWidth = width;
+    g.globalAlpha = alpha;
+    g.beginPath();
+    let before = null;
+    for (const [i, point] of trace.entries()) {
+      if (point.p === null) before = null;
+      if (point.p === null || point.mode === "evoked") continue;
+      if (before !== null && point.time - before < 0.5) g.lineTo(x(point.time), y(value(i))); else g.moveTo(x(point.time), y(value(i)));
+      before = point.time;
+    }
+    g.stroke();
+    g.globalAlpha = 1;
+  };
+  let from = 0, sum = 0, n = 0;
+  const means = trace.map((point) => {
+    if (point.p !== null) { sum += point.p; n += 1; }
+    for (; trace[from].time < point.time - 1; from++) if (trace[from].p !== null) { sum -= trace[from].p; n -= 1; }
+    return n ? sum / n : null;
+  });
+  line(1, 0.4, (i) => trace[i].p);
+  line(2.4, 1, (i) => means[i]);
   for (const point of trace) if (point.mode === "evoked" && point.p !== null) { g.beginPath(); g.arc(x(point.time), y(point.p), 3.5, 0, 7); g.fill(); }
 }
 
@@ -410,7 +434,7 @@ function drawMarks(g, x, y) {
 
 let drawnAt = 0;
 function frame(now) {
-  if (now - drawnAt > 1000 / FRAMES_PER_S - 4) { drawnAt = now; draw(); showValue(); }
+  if (now - drawnAt > 1000 / FRAMES_PER_S - 4) { drawnAt = now; draw(); }
   requestAnimationFrame(frame);
 }
 
@@ -421,5 +445,6 @@ document.querySelector(".choice").onkeydown = (event) => {
 };
 choose(false);
 begin();
-setInterval(showStale, 100);
+setInterval(showStale, 50);
+setInterval(showValue, 250);   // four times a second can be read
 requestAnimationFrame(frame);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 
 import pylsl
 
@@ -15,10 +16,15 @@ CHANNELS = ("probability", "valid", "usable_channels")
 class PredictionOutlet:
     """A sink: `push` once per prediction, on the decode thread. It exists before the first prediction does."""
 
-    def __init__(self, run_id: str, model: str, name: str = NAME) -> None:
+    def __init__(self, name: str = NAME) -> None:
         # The source_id stays when the service restarts, so that a recorder finds the stream again by itself.
         info = pylsl.StreamInfo(
-            name, "Decoding", len(CHANNELS), pylsl.IRREGULAR_RATE, pylsl.cf_float32, f"phosphene-{name}"
+            name,
+            "Decoding",
+            len(CHANNELS),
+            pylsl.IRREGULAR_RATE,
+            pylsl.cf_float32,
+            f"phosphene-{socket.gethostname()}-{name}",
         )
         description = info.desc()
         channels = description.append_child("channels")
@@ -28,8 +34,6 @@ class PredictionOutlet:
             channel.append_child_value("unit", unit)
             channel.append_child_value("type", "Decoding")
         description.append_child("synchronization").append_child_value("can_drop_samples", "true")
-        description.append_child_value("model", model)
-        description.append_child_value("run_id", run_id)
         self._outlet: pylsl.StreamOutlet | None = pylsl.StreamOutlet(info)
 
     def push(self, prediction: Prediction) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from models.decoder import Decoded
 from models.errors import OperatorFault
 from streaming.chunk import ArrayMap, SourceCounters, StreamInfo
+from streaming.live import LiveStatus
 from streaming.predictions import Latency, Prediction
 
 CHANNELS, BINS, SIZE = 96, 128, 16
@@ -96,7 +97,7 @@ class FakeLive:
         thread.join()
 
     def status(self) -> Any:
-        return SimpleNamespace(
+        return LiveStatus(
             state=self.state,
             problem="" if self.state == "running" else "no stream matches name='UtahArray'",
             stream=STREAM if self.state == "running" else None,
@@ -110,7 +111,6 @@ class FakeLive:
             z=np.full(CHANNELS, np.nan, np.float32),
             signal_delay_s=0.0041,
             rate_measured_hz=30000.2,
-            clipped=np.zeros(CHANNELS, np.int64),
             late_markers=0,
         )
 
