@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -62,6 +63,10 @@ class SimulatedSource:
         self._broadband.block(0)  # compile and make before the clock matters
         if clock:
             self._start = clock()
+
+    def wait(self, stop: threading.Event) -> bool:
+        """The participant is there at once."""
+        return not stop.is_set()
 
     def stimulate(self, electrode: int, current_ua: float, trigger_id: str | None = None) -> None:
         """Ask for a train with the next sample that is read; any thread may. Refused while a train runs."""

@@ -5,6 +5,7 @@ Each family of formats has a reader in a file of its own, which gives a `Recordi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,10 @@ class RecordingSource:
         self._marker = 0
         self._started: float | None = None  # clock at sample 0
         self._counters = SourceCounters(malformed_markers=recording.malformed_markers)
+
+    def wait(self, stop: threading.Event) -> bool:
+        """A recording is there at once."""
+        return not stop.is_set()
 
     @property
     def info(self) -> StreamInfo:
