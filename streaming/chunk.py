@@ -31,7 +31,8 @@ class ArrayMap:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a source knows before the first sample. `participant` is None where the stream does not say."""
+    """What a source knows before the first sample. `participant` is None where the stream does not say. `recorded`:
+    its times count from the session's start and not on the clock of this machine, so they have no age."""
 
     kind: SourceKind
     name: str
@@ -39,6 +40,7 @@ class StreamInfo:
     array: ArrayMap
     participant: str | None = None
     session: str | None = None
+    recorded: bool = False
 
     @property
     def n_channels(self) -> int:

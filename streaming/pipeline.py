@@ -190,7 +190,7 @@ class Pipeline:
                 signal=(filtered - arrived) * 1e3,
                 queue=(before - filtered) * 1e3,
                 inference=(after - before) * 1e3,
-                total=(after - due.sample_time) * 1e3,
+                total=(after - (arrived if self.info.recorded else due.sample_time)) * 1e3,
             ),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,7 @@ class RecordingSource:
         if chunk_s is None:
             chunk_s = FAST_CHUNK_S if pace is None else LIVE_CHUNK_S
         self.recording = recording
+        self._info = replace(recording.info, recorded=True)
         self._pace = pace
         self._clock = clock
         self._sleep = sleep
@@ -112,7 +114,7 @@ class RecordingSource:
 
     @property
     def info(self) -> StreamInfo:
-        return self.recording.info
+        return self._info
 
     @property
     def counters(self) -> SourceCounters:
