@@ -6,6 +6,7 @@ Digital inputs and comments become UnknownEvents: their meaning is the rig's, an
 from __future__ import annotations
 
 import inspect
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class NeoRecording:
         self.info = StreamInfo("replay", name, rate_hz, ArrayMap(self._labels), session=path.stem)
         self.markers = self._events()
         self.malformed_markers = 0
+        self.began: datetime | None = self._reader.raw_annotations["blocks"][0].get("rec_datetime")
+        self.trials = None
 
     def _read_channels(self, path: Path, stream_id: str) -> None:
         channels = self._reader.header["signal_channels"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,10 @@ class NwbRecording:
         subject = nwb.subject.subject_id if nwb.subject is not None else None
         session = nwb.session_id or nwb.identifier
         self.info = StreamInfo("replay", series.name, rate_hz, _array(series), subject, session)
-        self.markers = self._trials(nwb.trials)
+        self.markers = self._markers(nwb.trials)
         self.malformed_markers = 0
+        self.began: datetime | None = nwb.session_start_time
+        self.trials = nwb.trials
 
     def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
         first = int(self._starts[stretch])
@@ -81,7 +84,7 @@ class NwbRecording:
         self._io.close()
         self._file.close()
 
-    def _trials(self, trials: Any) -> list[tuple[int, Marker]]:
+    def _markers(self, trials: Any) -> list[tuple[int, Marker]]:
         """Stimulations at their onset, reports at the trial's end; the pulses inside a train are not in the table."""
         markers: list[tuple[int, Marker]] = []
         if trials is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +39,8 @@ class Recording(Protocol):
     stretches: list[Stretch]
     markers: list[tuple[int, Marker]]  # by sample
     malformed_markers: int
+    began: datetime | None  # the session's start, where the file says
+    trials: Any  # a table of trials (hdmf) to be carried on as it is, where the file has one
 
     def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
         """Stored numbers (stop - start, channels) of one stretch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class WavRecording:
         self.stretches = [Stretch(0, n_samples)]
         self.markers: list[tuple[int, Marker]] = []
         self.malformed_markers = 0
+        self.began: datetime | None = None
+        self.trials = None
 
     def rows(self, stretch: int, start: int, stop: int) -> NDArray[Any]:
         return self._data[start:stop]

@@ -10,6 +10,7 @@ refused rather than half read; longer recordings belong into NWB or the amplifie
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class XdfRecording:
                 f"{path}: {size / 2**30:.1f} GiB of XDF, which is read whole; at most {MOST_BYTES / 2**30:.0f} GiB"
             )
         try:
-            streams = [_Stream(found) for found in pyxdf.load_xdf(path, dejitter_timestamps=False, verbose=False)[0]]
+            found, header = pyxdf.load_xdf(path, dejitter_timestamps=False, verbose=False)
+            streams = [_Stream(one) for one in found]
         except Exception as error:  # pyxdf raises whatever a damaged file leads it to
             raise RigFault(f"{path}: not an XDF file, or cut short ({one_line(error)}); copy it again") from error
         numeric = {found.name: found for found in streams if found.rate_hz > 0}
@@ -61,6 +63,8 @@ class XdfRecording:
             session=chosen.text("phosphene", "session") or path.stem,
         )
         self._place(chosen.stamps)
+        self.began = _datetime(header)
+        self.trials = None
         self.markers, self.malformed_markers = self._markers([found for found in streams if found.kind == "Markers"])
 
     def _place(self, stamps: NDArray[np.float64]) -> None:
@@ -174,3 +178,11 @@ class _Stream:
         labels = tuple(text(channel, "label") or f"elec{index + 1}" for index, channel in enumerate(channels))
         known = len(places) == n_channels and np.isfinite(places).all()
         return labels, tuple(places) if known else None, scales
+
+
+def _datetime(header: dict[str, Any]) -> datetime | None:
+    """When the recording began, as LabRecorder writes it."""
+    try:
+        return datetime.fromisoformat(header["info"]["datetime"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
