@@ -34,13 +34,16 @@ def rhythm_dynamics() -> NDArray[np.float64]:
     return a
 
 
+def state_autocovariance(bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Covariance of s with itself so many bins later."""
+    fast = (1 - VIGILANCE_SD**2) * np.exp(-bins / (STATE_TAU_S * BIN_RATE_HZ))
+    return np.asarray(fast + VIGILANCE_SD**2 * np.exp(-bins / (VIGILANCE_TAU_S * BIN_RATE_HZ)))
+
+
 def prestimulus_sd() -> float:
     """Standard deviation of the mean of s over 300 ms: the unit in which perception reads the state."""
-    lag = np.arange(PRESTIMULUS_BINS)
-    s = (1 - VIGILANCE_SD**2) * np.exp(-lag / (STATE_TAU_S * BIN_RATE_HZ))
-    q = VIGILANCE_SD**2 * np.exp(-lag / (VIGILANCE_TAU_S * BIN_RATE_HZ))
-    pairs = np.where(lag == 0, 1, 2) * (PRESTIMULUS_BINS - lag)
-    return float(np.sqrt(np.sum(pairs * (s + q))) / PRESTIMULUS_BINS)
+    bins = np.arange(PRESTIMULUS_BINS)
+    return float(np.sqrt(state_autocovariance(np.abs(bins[:, None] - bins)).mean()))
 
 
 class Latent:
