@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -73,13 +74,17 @@ class Predictions(Feed[tuple[float, int, bytes]]):
         """Withdraw what is held of the predictions whose newest sample lies in [first_sample, last_sample]: a marker
         came too late for them. Returns the first and last `seq` that changed."""
         changed: list[int] = []
-        for seq in range(self.history.first_seq, self.history.next_seq):
+        newer: float = math.inf
+        for seq in range(self.history.next_seq - 1, self.history.first_seq - 1, -1):
             sample_time, sample, packed = self.history[seq]
-            if first_sample <= sample <= last_sample:
+            if sample < first_sample or sample > newer:  # older than asked for, or of an earlier stream
+                break
+            newer = sample
+            if sample <= last_sample:
                 self.history.replace(seq, (sample_time, sample, revoke(packed, "late_marker")))
                 changed.append(seq)
         self._encoded.clear()
-        return (changed[0], changed[-1]) if changed else None
+        return (changed[-1], changed[0]) if changed else None
 
 
 class Events(Feed[str]):

@@ -8,7 +8,6 @@ import logging
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -29,7 +28,7 @@ from streaming.participant.source import SimulatedSource
 from streaming.predictions import Prediction
 from streaming.sinks.prediction_outlet import PredictionOutlet
 from streaming.sources.lsl import LslSource
-from streaming.sources.recording import RecordingSource, open_recording
+from streaming.sources.recording import open_recording
 
 # Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
 SWITCH_INTERVAL_S = 2e-4
@@ -86,7 +85,7 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
 
 def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
     """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
-    source, clock = open_source(settings, decoder)
+    source = open_source(settings, decoder)
     outlet: PredictionOutlet | None = None
     sinks: list[Callable[[Prediction], None]] = []
     if settings.outlet:
@@ -100,7 +99,6 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         sinks,
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),
-        clock=clock,
     )
     service = Service(live, decoder, settings, bundles)
 
@@ -111,8 +109,8 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
     return service, close
 
 
-def open_source(settings: Settings, decoder: OnnxDecoder) -> tuple[Source, Callable[[], float]]:
-    """The source that the settings name, and the clock that its sample times are on.
+def open_source(settings: Settings, decoder: OnnxDecoder) -> Source:
+    """The source that the settings name, unopened where it must be waited for.
 
     Raises:
         OperatorFault: no such recording, or a word that names no source.
@@ -121,31 +119,15 @@ def open_source(settings: Settings, decoder: OnnxDecoder) -> tuple[Source, Calla
     spec = decoder.manifest.input
     kind, _, predicate = settings.source.partition(":")
     if kind == "lsl" and predicate:
-        return LslSource(predicate, spec.channels, spec.rate_hz, settings.events), pylsl.local_clock
+        return LslSource(predicate, spec.channels, spec.rate_hz, settings.events)
     if settings.source == "simulate":
-        return SimulatedSource(clock=pylsl.local_clock), pylsl.local_clock
+        return SimulatedSource(clock=pylsl.local_clock)
     path = Path(settings.source)
     if not path.exists():
         raise OperatorFault(
             f"source {settings.source!r}: no such file; expected lsl:PREDICATE, a recording or simulate"
         )
-    recording = open_recording(path).recording
-    clock = SessionClock(recording.start_s)
-    return RecordingSource(recording, pace=1.0, clock=clock), clock
-
-
-class SessionClock:
-    """Seconds from the session's start, running since it was first asked: what a recording's sample times are on."""
-
-    def __init__(self, start_s: float) -> None:
-        self._start_s = start_s
-        self._zero: float | None = None
-
-    def __call__(self) -> float:
-        now = time.monotonic()
-        if self._zero is None:
-            self._zero = now - self._start_s
-        return now - self._zero
+    return open_recording(path)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,32 +1,98 @@
-"""Commands that work on files: mua, pretrain, probe, export, decode, bench."""
+"""Commands that work on files: decode, mua, pretrain, probe, export, bench."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 Recording = Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")]
-Out = Annotated[Path, typer.Option(help="Where the result goes; never overwritten.")]
+Data = Annotated[list[Path], typer.Argument(help="NWB files of MUA, cached sessions, or folders of them.")]
+Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
+Scale = Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")]
+
+
+class Mode(StrEnum):
+    """The words of streaming.predictions.Mode."""
+
+    continuous = "continuous"
+    evoked = "evoked"
 
 
 def decode(
     recording: Recording,
-    out: Out,
+    out: Annotated[Path, typer.Option(help="Parquet file, not there yet.")],
     model: Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")] = None,
+    participant: Annotated[str | None, typer.Option(help="Whose cortex, where the file does not say.")] = None,
+    mode: Annotated[Mode, typer.Option(help="A window every hop, or one after each stimulation.")] = Mode.continuous,
+    hop_s: Annotated[float, typer.Option(help="Seconds between windows.")] = 0.01,
+    stream: Stream = None,
+    scale_uv: Scale = None,
 ) -> None:
-    """Decode a recording with the very chain that serves, into a table of predictions."""
+    """Decode a recording with the very chain that serves, into Parquet."""
+    from server.bundles import Bundles
+    from server.settings import load
     from streaming.offline import decode
+    from streaming.sources.recording import open_recording
 
-    decode(recording, out)
+    settings = load(None, model=model)
+    decoder = Bundles(settings.bundles, settings.provider, settings.precision).open(settings.model)
+    source = open_recording(recording, stream, pace=None, scale_uv=scale_uv)
+    count = decode(source, decoder, out, mode.value, hop_s, participant)
+    print(f"{out}: {count} predictions")
 
 
-def mua(recording: Recording, out: Out) -> None:
+def mua(
+    recording: Recording,
+    out: Annotated[Path, typer.Option(help="NWB file, not there yet.")],
+    stream: Stream = None,
+    scale_uv: Scale = None,
+) -> None:
     """The 1 kHz multi-unit envelope of a recording, as NWB."""
     from training.mua import mua
 
-    mua(recording, out)
+    mua(recording, out, stream=stream, scale_uv=scale_uv)
 
 
-COMMANDS = (decode, mua)
+def pretrain(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints.")],
+    preset: Annotated[str, typer.Option(help="Which network.")] = "live",
+    steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML with [network] and [training] over the preset.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, windows and masks.")] = 0,
+) -> None:
+    """Pretrain the masked autoencoder on recordings."""
+    from training.pretrain import pretrain
+
+    pretrain(data, out, preset, steps, settings, resume, seed)
+
+
+def probe(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the fitted probes.")],
+) -> None:
+    """Fit and calibrate probes on the trials of stimulation sessions."""
+    from training.probe import probe
+
+    probe(checkpoint, data, out)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
+    probes: Annotated[Path, typer.Argument(help="Folder of `phosphene probe`.")],
+    name: Annotated[str, typer.Option(help="Name of the bundle; its next version is written.")],
+    participant: Annotated[str, typer.Option(help="Whom it was fitted to, or simulated.")],
+    out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("runs/bundles"),
+) -> None:
+    """Export an encoder and its probes as a bundle."""
+    from training.export import export
+
+    export(checkpoint, probes, out, name, participant)
+
+
+COMMANDS = (decode, mua, pretrain, probe, export)

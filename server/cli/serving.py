@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -71,19 +73,36 @@ def simulate(
     seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
 ) -> None:
     """Be a rig: a simulated participant over LSL, until Ctrl-C."""
-    import signal
-    import threading
-
     from streaming.participant.settings import ParticipantSettings
     from streaming.simulated_rig import SimulatedRig
 
     settings = ParticipantSettings(seed=seed, day=day, session=session, rate_hz=rate_hz, faults=faults)
     rig = SimulatedRig(settings, protocol.value, name, events)
+    rig.run(_until_signal(), seconds)
+    rig.close()
+
+
+def replay(
+    recording: Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")],
+    name: Annotated[str, typer.Option(help="Name of the broadband stream.")] = "UtahArray",
+    events: Annotated[str, typer.Option(help="Name of the event stream.")] = "StimEvents",
+    speed: Annotated[float, typer.Option(help="1 is real time.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end, after a gap.")] = False,
+    stream: Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")] = None,
+    scale_uv: Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")] = None,
+) -> None:
+    """Send a recording out over LSL, as a rig would."""
+    from streaming.replay import replay
+
+    replay(recording, name, speed, loop, _until_signal(), stream, scale_uv, events)
+
+
+def _until_signal() -> threading.Event:
+    """An event that Ctrl-C or SIGTERM sets."""
     stop = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: stop.set())
-    rig.run(stop, seconds)
-    rig.close()
+    return stop
 
 
 def doctor() -> None:
@@ -94,4 +113,4 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-COMMANDS = (demo, simulate, serve, doctor)
+COMMANDS = (demo, serve, simulate, replay, doctor)

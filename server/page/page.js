@@ -109,7 +109,7 @@ function showStatus() {
   show("provider", `${status.provider}, ${status.precision}`);
   document.title = `${word} · Phosphene`;
   show("ready", status.ready ? "ready" : "not ready");
-  $("ready").title = status.not_ready.join("\n");
+  show("reasons", status.not_ready.join("; "));
 
   const rows = [["signal", "signal chain"], ["queue", "waiting"], ["inference", "inference"], ["total", "sample → prediction"]];
   $("latency").replaceChildren(...rows.map(([key, name]) => {
@@ -122,10 +122,10 @@ function showStatus() {
   show("delay", status.signal_delay_s === null ? "" : `The filters add ${number(status.signal_delay_s * 1000)} ms of delay to what a sample says, beyond these times.`);
 
   const total = array?.usable.length ?? status.stream?.channels ?? 0, c = status.counters ?? {};
-  const rate = status.rate_measured_hz, nominal = status.stream?.rate_hz;
+  const flows = ["running", "warming"].includes(status.state), rate = status.rate_measured_hz, nominal = status.stream?.rate_hz;
   const facts = [
-    ["channels used", `${status.usable_channels} of ${total}`, total > 0 && status.usable_channels < 0.9 * total],
-    ["sampling rate", rate ? `${(rate / 1000).toFixed(2)} kHz` : "–", rate && nominal && Math.abs(rate / nominal - 1) > 0.02],
+    ["channels used", flows ? `${status.usable_channels} of ${total}` : "–", flows && status.usable_channels < 0.9 * total],
+    ["rate", rate ? `${(rate / 1000).toFixed(2)} kHz` : "–", rate && nominal && Math.abs(rate / nominal - 1) > 0.02],
     ["samples lost", count(c.lost_samples), c.lost_samples > 0],
     ["gaps", count(c.gaps), c.gaps > 0],
     ["backlog samples", count(c.backlog_samples), c.backlog_samples > 0],
@@ -443,7 +443,7 @@ $("show-z").onclick = () => choose(true);
 document.querySelector(".choice").onkeydown = (event) => {
   if (["ArrowLeft", "ArrowRight"].includes(event.key)) { choose(!showZ); $(showZ ? "show-z" : "show-envelope").focus(); }
 };
-choose(false);
+choose(true);
 begin();
 setInterval(showStale, 50);
 setInterval(showValue, 250);   // four times a second can be read

@@ -132,6 +132,15 @@ def test_late_marker_withdraws_what_is_held(client, live, service):
         assert one["flags"] == (["late_marker"] if late else [])
 
 
+def test_late_marker_leaves_an_earlier_stream_alone(client, live, service):
+    say(client, live, 4)  # samples 0, 300, 600, 900
+    for sample in (0, 300, 600):
+        say(client, live, last_sample=sample)  # sample counts start again after a reconnect
+    service.marked_late(300, 900)
+    held = client.get("/v1/predictions").json()["predictions"]
+    assert [one["seq"] for one in held if "late_marker" in one["flags"]] == [5, 6]
+
+
 def npy(array):
     buffer = io.BytesIO()
     np.save(buffer, array)
