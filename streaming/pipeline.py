@@ -153,6 +153,8 @@ class Pipeline:
         """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`."""
         reason = self.chain.window(due.last_bin, self._window, self._usable)
         flags: list[Flag] = [flag for bits, flag in _REASONS if reason & bits]
+        if len(flags) > 1 and flags[-1] == "settling":
+            flags.pop()  # what settles after a gap or a blank is named by it
         if due.backlog:
             flags.append("backlog")
         if self.chain.awaits_marker or due.last_bin <= self._tainted_until:

@@ -284,10 +284,12 @@ class SignalChain:
         usable throughout into `usable` (channels,). Returns, as bits, the reasons not to vouch for it; 0: whole.
         """
         first = last_bin + 1 - window.shape[1]
-        if last_bin >= self.next_bin:
-            return REASON_BLANK
-        if first < self._first_bin:
-            return REASON_START
+        done = range(max(first, self._first_bin), min(last_bin + 1, self._next_bin))
+        reason = REASON_START if first < self._first_bin else 0
+        if last_bin >= self._next_bin:
+            reason |= REASON_BLANK  # held back until a blanked stretch ends
+        if reason:
+            return reason | int(np.bitwise_or.reduce(self.reasons(done.start, done.stop), initial=0))
         return int(kn.read_window(self._rings, self._reasons, first, window, usable))
 
     def plane(self, which: int, first_bin: int, end_bin: int) -> NDArray[np.float32]:

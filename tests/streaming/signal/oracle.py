@@ -47,7 +47,7 @@ def envelope(
 
 
 def rolling_z(values: np.ndarray, ok: np.ndarray, settings: ChainSettings) -> np.ndarray:
-    """z of each bin against the trailing window, itself included; 0 where it is not vouched for. `ok` (bins, channels)."""
+    """z of each bin against the trailing window, itself included; 0 where it is not vouched for; `ok` as `values`."""
     normaliser = settings.normaliser
     window, least = round(normaliser.window_s * 1000), round(normaliser.min_history_s * 1000)
     z = np.zeros_like(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,7 +38,7 @@ def run(
 ) -> SignalChain:
     chain = chain or SignalChain(SHORT, rate, x.shape[1])
     edges = [0, *sorted(set(cuts or [])), len(x)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         chain.push(x[start:end], start)
     return chain
 
@@ -145,7 +147,7 @@ def test_what_is_not_finite_stays_in_its_channel(at: int, length: int, value: fl
     broken = x.copy()
     broken[at : at + length, 2] = value
     chain = run(broken, [c for c in cuts if c < len(x)])
-    envelope, z, ok, ok_z, _ = everything(chain)
+    envelope, z, ok, _ok_z, _ = everything(chain)
     assert np.isfinite(envelope).all()
     assert np.isfinite(z).all()
     others = [0, 1, 3, 4]
@@ -260,7 +262,7 @@ def test_a_late_marker_gives_what_a_timely_one_gives(
     heard = min(max(onset + late, 1), len(x) - 1)
     live = SignalChain(SHORT, RATE, 5)
     edges = [0, *sorted({*(c for c in cuts if c < len(x)), heard}), len(x)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if start == heard:
             live.stimulation(onset, TRAIN_END_S)
             if second is not None:
@@ -335,7 +337,7 @@ def test_lost_samples_never_shift_a_bin(at: int, lost: int, cuts: list[int]) -> 
     chain = SignalChain(SHORT, RATE, 5)
     for start, end in ((0, at), (at + lost, len(x))):
         edges = [start, *sorted(c for c in set(cuts) if start < c < end), end]
-        for left, right in zip(edges, edges[1:], strict=False):
+        for left, right in itertools.pairwise(edges):
             chain.push(x[left:right], left)
     good = chain.reasons(0, chain.next_bin) & ENVELOPE_REASONS == 0
     first, behind = chain.grid.bin_of(at), at + lost + 1500

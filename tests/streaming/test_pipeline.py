@@ -1,0 +1,267 @@
+"""Windows hang on the sample index, nothing broken is vouched for, and live equals offline."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import OperatorFault
+from streaming.events import Stimulation, UnknownEvent
+from streaming.live import LiveDecoder, LiveSettings
+from streaming.matching import decoding_settings, why_not_calibrated
+from streaming.offline import predictions
+from streaming.predictions import Prediction
+from tests.streaming.fakes import LOST, QUICK, RATE, ListSource, MeanDecoder, chunks, manifest, stream
+from tests.streaming.signal.test_chain import TRAIN_END_S, broadband, with_train
+
+TRAIN = Stimulation(7, 2, 20.0, 0.167, 50, 170, 60, 300)
+
+
+def live(items: list, decoder: MeanDecoder | None = None, info=None, **options) -> tuple[list[Prediction], LiveDecoder]:
+    """Run the decode thread over `items` to its end; every prediction, in order, and where late markers revoked."""
+    said: list[Prediction] = []
+    revoked: list[tuple[int, int]] = []
+    source = ListSource(items, info or stream())
+    decoder = LiveDecoder(
+        source,
+        decoder or MeanDecoder(),
+        LiveSettings(**options),
+        [said.append],
+        revoke=lambda first, last: revoked.append((first, last)),
+        clock=lambda: 0.0,
+    )
+    decoder.start()
+    decoder.join()
+    assert source.closed == 1
+    late = [p for p in said for first, last in revoked if first <= p.last_sample <= last]
+    return [p for p in said if not any(p is q for q in late)], decoder
+
+
+def offline(x: np.ndarray, markers: list | None = None, info=None, decoder: MeanDecoder | None = None, **options):
+    items = list(chunks(x, list(range(0, len(x), RATE))))
+    for sample, marker in sorted(markers or [], key=lambda entry: entry[0], reverse=True):
+        items.insert(sample // RATE, (sample, marker))
+    return list(predictions(ListSource(items, info or stream()), decoder or MeanDecoder(), **options))
+
+
+def agree(live_ones: list[Prediction], offline_ones: list[Prediction]) -> int:
+    """Asserts equality where both have a prediction; returns how many were compared."""
+    by_sample = {p.last_sample: p for p in offline_ones}
+    compared = 0
+    for p in live_ones:
+        if "late_marker" in p.flags:
+            continue
+        q = by_sample[p.last_sample]
+        assert p.flags == q.flags
+        assert p.probability == q.probability
+        assert p.usable_channels == q.usable_channels
+        assert (p.embedding is None) == (q.embedding is None)
+        assert p.embedding is None or np.array_equal(p.embedding, q.embedding)
+        assert p.sample_time == pytest.approx(q.sample_time, abs=1e-9)
+        compared += 1
+    return compared
+
+
+def test_windows_end_every_hop_on_the_absolute_grid() -> None:
+    found = offline(broadband(1.0, 4))
+    assert [p.last_sample for p in found] == [300 * k - 1 for k in range(1, 101)]
+    assert [p.seq for p in found] == list(range(100))
+    assert found[-1].sample_time == pytest.approx(29999 / RATE)
+    settled = [p for p in found if not p.flags]
+    assert settled[0].last_sample == 300 * 38 - 1, "50 ms filters, 200 ms history, 128 ms window, next hop"
+    assert all(p.probability is None and p.embedding is None for p in found if p.flags)
+
+
+@pytest.mark.parametrize("hop_ms", [1, 3, 10, 250])
+def test_any_hop(hop_ms: int) -> None:
+    found = offline(broadband(0.6, 4), hop_s=hop_ms / 1000)
+    assert [p.last_sample for p in found] == [30 * hop_ms * k - 1 for k in range(1, 600 // hop_ms + 1)]
+    with pytest.raises(OperatorFault, match="hop"):
+        offline(broadband(0.1, 4), hop_s=0.0005)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 45000), max_size=60))
+def test_live_equals_offline_for_any_cutting(cuts: list[int]) -> None:
+    x = broadband(1.5, 4)
+    found, _ = live(list(chunks(x, cuts)))
+    assert agree(found, offline(x)) == len(found) > 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(6000, 20000), st.integers(0, 24000), st.integers(20, 900))
+def test_live_equals_offline_whatever_the_marker_does(onset: int, late: int, cut: int) -> None:
+    x = with_train(broadband(1.5, 4), onset)
+    items: list = list(chunks(x, list(range(0, len(x), cut))))
+    at = min(max(1, (onset + late) // cut), len(items))
+    items.insert(at, (onset, TRAIN))
+    found, _decoder = live(items)
+    everything = offline(x, [(onset, TRAIN)])
+    assert agree(found, everything) > 20
+    blanked = [p for p in everything if "blanking" in p.flags]
+    assert 28 <= len(blanked) <= 31, "about 0.3 s a train"
+    assert all(p.probability is None for p in blanked)
+
+
+def test_a_marker_too_late_to_honour_vouches_for_nothing_until_it_is_forgotten() -> None:
+    x = broadband(5.0, 4)
+    items: list = list(chunks(x, list(range(0, len(x), 300))))
+    items.insert(250, (30000, TRAIN))  # 1.5 s late
+    found, decoder = live(items)
+    assert decoder.status().late_markers == 1
+    after = [p for p in found if 250 * 300 < p.last_sample < 250 * 300 + 29000]
+    assert after
+    assert all(p.probability is None and "late_marker" in p.flags for p in after)
+    assert agree([p for p in found if p.last_sample > 130000], offline(x)) > 0
+
+
+def test_evoked_mode_answers_each_train_once() -> None:
+    onset = 20000
+    x = with_train(broadband(1.5, 4), onset)
+    found = offline(x, [(onset, TRAIN)], mode="evoked")
+    assert len(found) == 1
+    assert found[0].trial == 7
+    assert found[0].mode == "evoked"
+    onset_bin = round(onset / 30)
+    assert found[0].last_sample == (onset_bin + 298) * 30 - 1
+    assert found[0].flags == ()
+    items: list = list(chunks(x, [19000, 19999, 20500, 28000, 30000]))
+    items.insert(3, (onset, TRAIN))
+    assert agree(live(items, mode="evoked")[0], found) == 1
+
+
+def test_gaps_null_the_windows_that_they_touch() -> None:
+    x = broadband(2.0, 4)
+    whole = chunks(x, [30000, 30600])
+    found = list(predictions(ListSource([whole[0], whole[2]], stream()), MeanDecoder()))
+    touched = [p for p in found if "gap" in p.flags]
+    assert touched
+    assert all(p.probability is None for p in touched)
+    assert touched[-1].last_sample < 30600 + (50 + 128 + 10) * 30
+    assert found[-1].probability is not None
+
+
+def test_a_reconnect_starts_everything_new_but_seq_goes_on() -> None:
+    x = broadband(1.0, 4)
+    items = [*chunks(x, [3000]), LOST, *chunks(x, [500], epoch=1)]
+    found, decoder = live(items)
+    assert [p.seq for p in found] == sorted({p.seq for p in found})
+    fresh, _ = live(list(chunks(x, [500])))
+    again = [p for p in found if p.seq >= len(found) - len(fresh)]
+    assert [p.probability for p in again] == [p.probability for p in fresh]
+    assert decoder.status().state == "ended"
+
+
+def test_the_newest_window_wins_and_the_skipped_are_counted() -> None:
+    x = broadband(1.0, 4)
+    found, decoder = live(list(chunks(x, [15000])))
+    assert [p.last_sample for p in found] == [14999, 29999]
+    assert decoder.status().skipped_windows == 98
+    assert agree(found, offline(x)) == 2
+
+
+def test_backlog_is_never_decoded_as_now() -> None:
+    x = broadband(1.0, 4)
+    found, _ = live([*chunks(x[:15000], [300]), *chunks(x, [15000 + 5000], first=15000, backlog=True)])
+    assert all(p.probability is None and "backlog" in p.flags for p in found if p.last_sample >= 15000)
+
+
+def test_too_few_channels_and_a_stream_of_another_array() -> None:
+    x = broadband(1.0, 4)
+    x[:, 1] = np.nan
+    x[:, 2] = np.nan
+    few = offline(x)[-1]
+    assert few.flags == ("channels",)
+    assert few.usable_channels == 2
+    assert few.probability is None
+    assert few.embedding is None
+    items = list(chunks(broadband(0.5, 3), [3000]))
+    found, _decoder = live(items, info=stream(3))
+    assert all({"channels", "not_calibrated"} <= set(p.flags) and p.embedding is None for p in found)
+
+
+def test_one_bad_channel_is_a_dropped_token() -> None:
+    x = broadband(1.0, 4)
+    x[:, 1] = 0.0
+    decoder = MeanDecoder(manifest(chain=QUICK))
+    seen = []
+    decoder.step = lambda window, usable, step=decoder.step: (  # type: ignore[method-assign]
+        seen.append((window.copy(), usable.copy())) or step(window, usable)
+    )
+    x[:, 1] = np.nan
+    last = offline(x, decoder=decoder)[-1]
+    assert last.probability is not None
+    assert last.usable_channels == 3
+    assert seen[-1][1].tolist() == [True, False, True, True]
+    assert not seen[-1][0][1].any()
+
+
+def test_what_the_network_gets_wrong_is_not_passed_on() -> None:
+    found = offline(broadband(0.6, 4), decoder=MeanDecoder(bad=True))
+    settled = [p for p in found if "settling" not in p.flags]
+    assert settled
+    assert all(p.flags == ("not_finite",) and p.probability is None and p.embedding is None for p in settled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "operator", "sentence"),
+    [
+        ({"participant": "P2"}, None, "of participant 'P1', the stream of 'P2'"),
+        ({"participant": None}, None, "say --participant"),
+        ({"participant": "P1"}, "P2", "the operator says 'P2'"),
+        ({"rate_hz": 20000.0}, None, "fitted at 30000 Hz"),
+    ],
+)
+def test_probability_is_null_on_any_other_source(changes: dict, operator: str | None, sentence: str) -> None:
+    info = stream(**changes)
+    assert sentence in (why_not_calibrated(manifest(), info, operator) or "")
+    x = broadband(0.6, 4, info.rate_hz)
+    last = list(predictions(ListSource(list(chunks(x, [])), info), MeanDecoder(), participant=operator))[-1]
+    assert last.flags == ("not_calibrated",)
+    assert last.probability is None
+    assert last.embedding is not None
+
+
+def test_the_operators_word_stands_where_the_stream_is_silent() -> None:
+    assert why_not_calibrated(manifest(), stream(participant=None), "P1") is None
+
+
+def test_masks_hold_from_a_sample_and_survive_a_reconnect() -> None:
+    x = broadband(1.0, 4)
+    source = ListSource([*chunks(x, list(range(0, 30000, 300))), LOST, *chunks(x, [5000], epoch=1)], stream())
+    said: list[Prediction] = []
+    decoder = LiveDecoder(source, MeanDecoder(), sinks=[said.append], clock=lambda: 0.0)
+    answers: list[int] = []
+
+    def after_some(prediction: Prediction, count: itertools.count = itertools.count()) -> None:  # noqa: B008
+        if next(count) == 50:
+            import threading
+
+            mask = np.array([True, True, True, False])
+            threading.Thread(target=lambda: answers.append(decoder.set_mask(mask)), daemon=True).start()
+
+    decoder._sinks = [said.append, after_some]
+    decoder.start()
+    decoder.join()
+    assert all(sample % 30 == 0 for sample in answers)
+    with pytest.raises(OperatorFault, match="expected 4 values"):
+        decoder.set_mask(np.ones(5, bool))
+
+
+def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
+    x = broadband(0.3, 4)
+    _found, decoder = live([(100, UnknownEvent("pause")), *chunks(x, [1000])])
+    assert decoder.status().state == "ended"
+    broken = MeanDecoder()
+    broken.step = lambda window, usable: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    _, decoder = live(list(chunks(broadband(0.6, 4), [1000])), broken)
+    assert decoder.status().state == "failed"
+
+
+def test_train_length_comes_from_its_pulses() -> None:
+    assert TRAIN.last_pulse_end_s == pytest.approx(TRAIN_END_S)
+    assert decoding_settings(manifest(), stream()).hop_bins == 10
