@@ -1,0 +1,143 @@
+"""The command line as a user meets it: exit status, one line per error, and an end within 3 s of Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from server.cli import run
+from server.wiring import listen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (["serve", "--prot", "1"], 2, "--prot"),
+        (["serve", "--port", "many"], 2, "--port"),
+        (["nothing"], 2, "nothing"),
+        (["serve", "--host", "0.0.0.0"], 2, "this machine only"),
+        (["serve", "--config", "/nowhere/rig.toml"], 2, "rig.toml"),
+        (["serve", "--model", "other", "--port", "0"], 2, "other"),
+        (["serve", "--source", "/nowhere/file.nwb", "--port", "0"], 2, "file.nwb"),
+        (["decode", "/nowhere/file.nwb", "--out", "/nowhere/out.parquet"], 2, "file.nwb"),
+    ],
+)
+def test_called_wrongly_is_one_line(arguments, status, word, capsys):
+    assert run(arguments) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("phosphene: ")]
+    assert len(lines) == 1
+    assert word in lines[0]
+
+
+def test_port_in_use_is_one_line(capsys):
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert run(["serve", "--port", str(port)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"phosphene: port {port} cannot be had (Address already in use); choose another with --port"
+    ]
+
+
+@pytest.mark.parametrize("command", ["demo", "serve", "simulate", "replay", "doctor", "decode", "mua", "pretrain"])
+def test_every_command_has_help(command, capsys):
+    assert run([command, "--help"]) == 0
+    assert "--help" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["server.app", "server.wiring", "server.cli"])
+def test_serving_imports_no_training(module):
+    heavy = {"torch", "lightning", "sklearn", "matplotlib", "pynwb", "neo", "pyxdf", "pyarrow", "onnx"}
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
+
+
+def test_doctor(capsys):
+    assert run(["doctor"]) == 0
+    assert "golden vectors hold here" in capsys.readouterr().out
+
+
+@contextmanager
+def command(*arguments):
+    """A command in a process of its own, and the address that it says it serves on."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "server.cli", *arguments], stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        for line in process.stderr:
+            if found := re.search(r"http://\S+?:\d+", line):
+                break
+        else:
+            raise AssertionError("it ended before it served")
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def get(address):
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def until(address, wanted, deadline_s):
+    end = time.monotonic() + deadline_s
+    while True:
+        status, body = get(address)
+        if wanted(status, body):
+            return body
+        assert time.monotonic() < end, (status, body)
+        time.sleep(0.05)
+
+
+def interrupt(process, number=signal.SIGINT):
+    began = time.monotonic()
+    process.send_signal(number)
+    status = process.wait(10)
+    return status, time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_waits_for_a_stream_and_ends_when_told(number):
+    with command("serve", "--port", "0", "--source", "lsl:name='NoSuchStream'") as (process, address):
+        until(f"{address}/v1/status", lambda _, body: body.get("state") == "waiting", 20)
+        status, problem = get(f"{address}/readyz")
+        assert status == 503
+        assert "waiting" in problem["detail"]
+        assert get(f"{address}/healthz") == (200, {"alive": True})
+        status, seconds = interrupt(process, number)
+    assert status == 0
+    assert seconds < 3.0
+
+
+def test_the_demonstration():
+    with command("demo", "--port", "0") as (process, address):
+        body = until(f"{address}/v1/status", lambda _, body: body.get("predictions", 0) > 10, 60)
+        assert body["stream"]["source"] == "simulated"
+        participant = [int(pid) for pid in children(process.pid)]
+        assert len(participant) == 1
+        status, seconds = interrupt(process)
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in participant)
+    assert status == 0
+    assert seconds < 3.0
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return file.read().split()
