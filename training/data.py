@@ -1,0 +1,156 @@
+"""Sessions of normalised MUA on disk, memory-mapped, and the windows that training draws from them.
+
+A session is a directory: `z.npy` float32 (bins, channels), `usable.npy` bool (bins, channels), `session.json`. It is made
+once from an NWB file of MUA, by the normaliser that serves, and remembers the hash of the chain settings that made it:
+sessions of another chain are refused, since a network must not be trained on what it will never be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import OperatorFault, RigFault
+from streaming.chunk import ArrayMap
+from streaming.pipeline import EVOKED_START_BINS
+from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
+
+_BLOCK_BINS = 10_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One stimulation and the answer to it. `truth` is the probability of a percept where a simulator told it."""
+
+    onset_s: float
+    electrode: int  # 1-based
+    current_ua: float
+    perceived: bool
+    truth: float | None = None
+
+
+@dataclass(frozen=True)
+class SessionHeader:
+    """What a session says of itself; `date` is the ISO day that orders the held-out split."""
+
+    name: str
+    date: str
+    participant: str
+    labels: tuple[str, ...]
+    positions: tuple[tuple[float, float], ...] | None
+    rate_hz: float  # of the broadband that it was made from
+    chain: dict[str, Any]
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def array(self) -> ArrayMap:
+        return ArrayMap(self.labels, self.positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    header: SessionHeader
+    z: NDArray[np.float32]  # (bins, channels), memory-mapped
+    usable: NDArray[np.bool_]  # (bins, channels), memory-mapped
+
+    def windows(self, first_bins: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Windows (n, channels, length) that start at `first_bins`, and the channels usable throughout (n, channels)."""
+        z = np.stack([self.z[b : b + length].T for b in first_bins])
+        return z, np.stack([self.usable[b : b + length].all(axis=0) for b in first_bins])
+
+    def allowed(self, length: int, first: int = 0, end: int | None = None) -> NDArray[np.int64]:
+        """First bins of all windows inside [first, end) that hold no bin without a usable channel."""
+        bad = ~self.usable[first:end].any(axis=1)
+        bad_before = np.concatenate([[0], np.cumsum(bad)])
+        return first + np.flatnonzero(bad_before[length:] == bad_before[:-length]) if len(bad) >= length else _NONE
+
+    def trial_bins(self, probe: str, length: int) -> NDArray[np.int64]:
+        """First bin of each trial's window: the last whole one before the artifact, or the evoked one."""
+        onsets = np.array([trial.onset_s for trial in self.header.trials])
+        if probe == "evoked":
+            return np.rint(onsets * BIN_RATE_HZ).astype(np.int64) + EVOKED_START_BINS
+        blank_from = onsets - self.header.chain["blank_before_s"]
+        return np.floor(blank_from * BIN_RATE_HZ + 1e-6).astype(np.int64) - length
+
+
+_NONE = np.empty(0, np.int64)
+
+
+def write_session(folder: Path, header: SessionHeader, z: NDArray[np.float32], usable: NDArray[np.bool_]) -> Path:
+    """Writes `folder/NAME` in one move and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    np.save(draft / "z.npy", z.astype(np.float32, copy=False))
+    np.save(draft / "usable.npy", usable)
+    (draft / "session.json").write_text(json.dumps(asdict(header)))
+    target = folder / header.name
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(draft, target)
+    return target
+
+
+def read_session(path: Path) -> Session:
+    """A cached session.
+
+    Raises:
+        RigFault: the directory is not one.
+    """
+    try:
+        fields = json.loads((path / "session.json").read_text())
+        fields["trials"] = tuple(Trial(**trial) for trial in fields["trials"])
+        fields["labels"] = tuple(fields["labels"])
+        positions = fields["positions"]
+        fields["positions"] = None if positions is None else tuple((float(x), float(y)) for x, y in positions)
+        header = SessionHeader(**fields)
+        z, usable = (np.load(path / name, mmap_mode="r") for name in ("z.npy", "usable.npy"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RigFault(f"{path} is not a cached session: {error}; make the cache again") from error
+    if z.shape != usable.shape or z.shape[1:] != (len(header.labels),):
+        raise RigFault(f"{path} holds z {z.shape} and usable {usable.shape} for {len(header.labels)} channels")
+    return Session(header, z, usable)
+
+
+def normalise(
+    envelope_uv: NDArray[np.float32], valid: NDArray[np.bool_], usable: NDArray[np.bool_], chain: ChainSettings
+) -> NDArray[np.float32]:
+    """A whole recording (bins, channels) through the normaliser that serves, block by block."""
+    from streaming.signal.normaliser import Normaliser
+
+    normaliser = Normaliser(chain.normaliser, envelope_uv.shape[1])
+    blocks = [slice(b, b + _BLOCK_BINS) for b in range(0, len(envelope_uv), _BLOCK_BINS)]
+    return np.concatenate([normaliser.push(envelope_uv[b], valid[b], usable[b]) for b in blocks])
+
+
+def open_sessions(data: list[Path], cache: Path) -> list[Session]:
+    """Every session in `data`: cached ones, NWB files of MUA (cached under `cache` on the way), or folders of either.
+
+    Raises:
+        OperatorFault: nothing there, or sessions of different arrays.
+        RigFault: a recording cannot be used, or was made by another chain than the others.
+    """
+    found: list[Path] = []
+    for path in data:
+        if path.is_dir() and not (path / "session.json").exists():
+            inside = [file.parent for file in path.glob("*/session.json")] + list(path.glob("*.nwb"))
+            found += sorted(inside)
+        else:
+            found.append(path)
+    if not found:
+        raise OperatorFault(f"no session in {', '.join(map(str, data)) or 'nothing'}; name NWB files of MUA or folders")
+    sessions = [read_session(path if path.is_dir() else cached(path, cache)) for path in found]
+    first = sessions[0].header
+    for path, session in zip(found, sessions, strict=True):
+        header = session.header
+        if header.chain != first.chain:
+            raise RigFault(f"{path} was made by another signal chain than {found[0]}; run `phosphene mua` on both")
+        if header.array.sha256() != first.array.sha256() or header.participant != first.participant:
+            raise OperatorFault(f"{path} is of another array or participant than {found[0]}; train on one of them")
+    return sessions

@@ -1,0 +1,320 @@
+"""The recipe of the shipped bundle: `python -m training.default_bundle`, about 40 minutes on two cores.
+
+One simulated participant throughout. Its resting sessions at level A (the envelope, written directly) pretrain the
+encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials;
+later days at level B, never fitted to, are what the model card reports. Every stage leaves its result under OUT and is
+skipped when that stands, so a kill loses one session or a few hundred steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from models.bundle import find_bundle, verify
+from models.networks.masked_autoencoder import PRESETS
+from streaming.events import Stimulation
+from streaming.participant.broadband import COUNT_UV, Broadband
+from streaming.participant.level_a import LevelA
+from streaming.participant.participant import Participant
+from streaming.participant.session import Session as SimulatedSession
+from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
+from streaming.signal.chain import SignalChain
+from streaming.signal.settings import ChainSettings
+from training.data import Session, SessionHeader, Trial, normalise, read_session, write_session
+from training.export import export_bundle
+from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
+from training.probe import (
+    FittedProbe,
+    Trials,
+    baselines,
+    embed,
+    fit_probes,
+    gather,
+    join,
+    percent,
+    write_probes,
+)
+from training.readout import score
+
+PARTICIPANT = "simulated"
+SHIPPED = Path(__file__).parents[1] / "models" / "bundles"
+FIRST_DAY = np.datetime64("2026-01-05")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything. Session numbers keep clear of 0, which the demo shows."""
+
+    rest_sessions: int = 40
+    rest_s: int = 210
+    steps: int = 4_000
+    fitting_sessions: int = 12
+    fitting_s: int = 1_200
+    later_days: tuple[int, ...] = (1, 3, 7)
+    later_s: int = 2_400
+
+
+QUICK = Recipe(rest_sessions=4, rest_s=60, steps=60, fitting_sessions=2, fitting_s=240, later_days=(1,), later_s=240)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/default_bundle"), help="working folder")
+    parser.add_argument("--quick", action="store_true", help="the whole recipe in two minutes, installed nowhere")
+    parser.add_argument("--threads", type=int, default=2, help="cores to use")
+    arguments = parser.parse_args()
+    recipe = QUICK if arguments.quick else Recipe()
+    torch.set_num_threads(arguments.threads)
+    bundle = make(arguments.out / ("quick" if arguments.quick else "full"), recipe, arguments.threads)
+    if not arguments.quick:
+        target = SHIPPED / "default" / "1"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(bundle, target)
+        bundle = target
+    print(bundle)
+
+
+def make(out: Path, recipe: Recipe, workers: int) -> Path:
+    """All stages; returns the bundle's directory."""
+    console = Console()
+    took: dict[str, float] = json.loads(_read(out / "took.json", "{}"))
+
+    def stage(name: str, *jobs: Any) -> list[Session]:
+        started = time.monotonic()
+        sessions = _make_sessions(out / name, list(jobs), workers, console)
+        took[name] = took.get(name, 0.0) + time.monotonic() - started
+        _write(out / "took.json", json.dumps(took))
+        return sessions
+
+    rest = stage("rest", *(_Job("A", 0, 100 + k, recipe.rest_s) for k in range(recipe.rest_sessions)))
+    started = time.monotonic()
+    _pretrain(rest, out / "pretrain", recipe)
+    took["pretrain"] = took.get("pretrain", 0.0) + time.monotonic() - started
+    _write(out / "took.json", json.dumps(took))
+
+    fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
+    later = stage("later", *(_Job("B", day, 300, recipe.later_s) for day in recipe.later_days))
+
+    started = time.monotonic()
+    encoder, about = load_encoder(out / "pretrain")
+    console.print("fitting probes and baselines")
+    fitted = fit_probes(encoder, fitting)
+    reports = {name: _later(encoder, one, name, fitting, later, recipe) for name, one in fitted.items()}
+    for name, one in fitted.items():
+        one.metrics["later_days"] = reports[name]
+    write_probes(out / "probes", out / "pretrain", fitting, fitted)
+    took["probes"] = time.monotonic() - started
+    _write(out / "took.json", json.dumps(took))
+
+    shutil.rmtree(out / "repository", ignore_errors=True)
+    bundle = export_bundle(
+        out / "pretrain",
+        out / "probes",
+        out / "repository",
+        "default",
+        PARTICIPANT,
+        card=_card(recipe, about, fitted, reports, took),
+        provenance={"recipe": vars(recipe), "minutes": {name: seconds / 60 for name, seconds in took.items()}},
+        version=1,
+    )
+    verify(find_bundle(out / "repository", "default"))
+    return bundle
+
+
+# Sessions ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    level: str
+    day: int
+    session: int
+    seconds: int
+
+    @property
+    def name(self) -> str:
+        return f"day-{self.day:02d}_session-{self.session}_{self.level}_{self.seconds}s"
+
+
+def _make_sessions(folder: Path, jobs: list[_Job], workers: int, console: Console) -> list[Session]:
+    missing = [job for job in jobs if not (folder / job.name / "session.json").exists()]
+    if missing:
+        with ProcessPoolExecutor(workers) as pool:
+            for job, _ in zip(missing, pool.map(_make_session, [folder] * len(missing), missing), strict=True):
+                console.print(f"{folder.name}: {job.name}")
+    return [read_session(folder / job.name) for job in jobs]
+
+
+def _make_session(folder: Path, job: _Job) -> Path:
+    settings, chain = ParticipantSettings(day=job.day, session=job.session), ChainSettings()
+    participant = Participant(settings)
+    array = participant.anatomy.map
+    if job.level == "A":
+        envelope = LevelA(participant).read(job.seconds * BIN_RATE_HZ)
+        usable = np.ones(envelope.shape, bool)
+        z = normalise(envelope, usable[:, 0], usable, chain)
+        usable[: round(chain.normaliser.min_history_s * BIN_RATE_HZ)] = False
+    else:
+        z, usable = _through_the_chain(participant, chain, job.seconds)
+    header = SessionHeader(
+        name=job.name,
+        date=str(FIRST_DAY + job.day),
+        participant=PARTICIPANT,
+        labels=array.labels,
+        positions=array.positions,
+        rate_hz=float(settings.rate_hz),
+        chain=chain.to_dict(),
+        trials=tuple(
+            Trial(
+                onset_s=one.onset_sample / settings.rate_hz,
+                electrode=one.stimulation.electrode or 0,
+                current_ua=one.stimulation.current_ua or 0.0,
+                perceived=one.perceived,
+                truth=one.probability,
+            )
+            for one in participant.delivered
+        ),
+    )
+    return write_session(folder, header, z, usable)
+
+
+def _through_the_chain(participant: Participant, chain_settings: ChainSettings, seconds: int) -> tuple[Any, Any]:
+    """A threshold session of broadband, a second at a time, through the chain that serves; markers a second ahead."""
+    rate = participant.settings.rate_hz
+    session = SimulatedSession(participant, "threshold", seconds)
+    broadband, chain = Broadband(participant), SignalChain(chain_settings, rate, N_ELECTRODES)
+    z = np.zeros((seconds * BIN_RATE_HZ, N_ELECTRODES), np.float32)
+    usable = np.zeros(z.shape, bool)
+    coming = session.advance(rate)
+    for second in range(seconds):
+        following = session.advance(rate) if second + 1 < seconds else []
+        for sample, event in coming + following:
+            if isinstance(event, Stimulation):
+                chain.stimulation(sample, event.last_pulse_end_s)
+        coming = following
+        bins = chain.push(broadband.read_counts(rate) * np.float32(COUNT_UV), second * rate)
+        z[bins.first_bin : bins.end_bin] = bins.z
+        usable[bins.first_bin : bins.end_bin] = bins.usable
+    return z, usable
+
+
+# Stages --------------------------------------------------------------------------------------------------------------
+
+
+def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
+    network = replace(PRESETS["live"], sessions=len(sessions))
+    settings: PretrainSettings = replace(
+        SETTINGS["live"], steps=recipe.steps, validate_every=max(20, recipe.steps // 20)
+    )
+    train(sessions, out, network, settings, resume=True)
+
+
+def _later(
+    encoder: Any, fitted: FittedProbe, name: str, fitting: list[Session], later: list[Session], recipe: Recipe
+) -> dict[str, Any]:
+    """Probe and baselines, all fitted on day 0, on the trials of each later day and of all together."""
+    length = encoder.config.bins
+    training = join([gather(session, name, length) for session in fitting])
+    by_day = {f"day {d}": gather(s, name, length) for d, s in zip(recipe.later_days, later, strict=True)}
+    by_day["all"] = join(list(by_day.values()))
+    found: dict[str, Any] = {day: {"probe": _score(encoder, fitted, test)} for day, test in by_day.items()}
+    found["all"] |= baselines(encoder, training, by_day["all"])
+    return found
+
+
+def _score(encoder: Any, fitted: FittedProbe, test: Trials) -> dict[str, Any]:
+    return score(fitted.readout.probability(embed(encoder, test)), test.perceived, fitted.readout.prevalence)
+
+
+# The card ------------------------------------------------------------------------------------------------------------
+
+
+def _card(
+    recipe: Recipe,
+    about: dict[str, Any],
+    fitted: dict[str, FittedProbe],
+    reports: dict[str, Any],
+    took: dict[str, float],
+) -> str:
+    chain = ChainSettings()
+    settings = ParticipantSettings()
+    rows = ["test", "chance", "untrained_encoder", "raw_mua", "pca", "stimulus_only", "ideal_observer"]
+    words = {
+        "test": "**probe**",
+        "chance": "probe, permuted labels",
+        "untrained_encoder": "same network, untrained",
+        "raw_mua": "raw MUA",
+        "pca": "principal components",
+        "stimulus_only": "electrode and current alone",
+        "ideal_observer": "observer who knows the state",
+    }
+    lines = [
+        "# default, version 1",
+        "",
+        "Reads 128 ms of normalised MUA of 96 channels and says how probable it is that a stimulation is perceived.",
+        f"Fitted to the simulated participant (seed {settings.seed}, state code `{settings.state_code}`): on any person's",
+        "array its embeddings are of unknown worth and its probabilities are withheld.",
+        "",
+        "## How it was made",
+        "",
+        f"- Pretraining: {recipe.rest_sessions} resting sessions of {recipe.rest_s} s at level A, day 0; preset `live`, "
+        f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} (z²).",
+        f"- Probes: {recipe.fitting_sessions} sessions of {recipe.fitting_s / 60:g} min of threshold trials at level B, "
+        f"day 0, through the live chain (sha256 {chain.sha256()[:12]}).",
+        f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, fitted to by "
+        "nothing.",
+        "- Minutes it took: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",
+        "- Again: `python -m training.default_bundle`.",
+        "",
+    ]
+    for name, one in fitted.items():
+        later = reports[name]
+        test = one.metrics["test"]
+        days = [day for day in later if day != "all"]
+        lines += [
+            f"## Probe `{name}`",
+            "",
+            f"{one.training_trials} trials fitted; {test['trials']} of the same sessions' last fifth tested; "
+            f"{later['all']['probe']['trials']} on later days. Balanced accuracy in %, with 95 % bootstrap intervals:",
+            "",
+            "| | same sessions, later trials | later days |",
+            "|---|---|---|",
+        ]
+        for row in rows:
+            found = later["all"].get("probe" if row == "test" else row)
+            lines.append(f"| {words[row]} | {percent(one.metrics.get(row))} | {percent(found)} |")
+        lines += [f"| probe, {day} | | {percent(later[day]['probe'])} |" for day in days]
+        lines += [
+            "",
+            f"Area under the curve {test['auc']:.3f}, later days {later['all']['probe']['auc']:.3f}; calibration error "
+            f"{test['calibration_error']:.3f}, later days {later['all']['probe']['calibration_error']:.3f}.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _read(file: Path, otherwise: str) -> str:
+    return file.read_text() if file.exists() else otherwise
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    draft.write_text(text)
+    os.replace(draft, file)
+
+
+if __name__ == "__main__":
+    main()

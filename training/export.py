@@ -1,0 +1,148 @@
+"""Checkpoint and probes to a bundle in a repository, its parity checked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from models.bundle import (
+    ArrayIdentity,
+    Calibration,
+    Golden,
+    InputSpec,
+    Manifest,
+    Precision,
+    Probe,
+    chain_sha256,
+    versions,
+    write_bundle,
+)
+from models.errors import OperatorFault
+from models.export import FoldedProbe, export_onnx, quantize_int8, reference
+from streaming.chunk import ArrayMap
+from training.pretrain import load_encoder
+from training.readout import FOLDS
+
+# How far a machine may land from the golden vectors. float32 differs by the order of sums alone (1e-6 measured); int8
+# by rounding (0.01 measured), where a CPU without sound int8 products lands ten times further.
+TOLERANCES = {"float32": (1e-3, 1e-3), "int8": (0.03, 0.1)}
+
+
+def export(checkpoint: Path, probes: Path, out: Path, name: str, participant: str) -> None:
+    """Writes the next version of bundle `name` into the repository `out`.
+
+    Raises:
+        OperatorFault: probes of another checkpoint or participant, or files that cannot be read.
+    """
+    print(export_bundle(checkpoint, probes, out, name, participant))
+
+
+def export_bundle(
+    checkpoint: Path,
+    probes: Path,
+    repository: Path,
+    name: str,
+    participant: str,
+    card: str = "",
+    provenance: dict[str, Any] | None = None,
+    version: int | None = None,
+) -> Path:
+    """The same, with a model card and provenance beside what the files say themselves."""
+    encoder, about = load_encoder(checkpoint)
+    folder = probes if probes.is_dir() else probes.parent
+    try:
+        fitted = json.loads((folder / "probes.json").read_text())
+        with np.load(folder / "golden.npz") as stored:
+            windows, usable = stored["windows"], stored["usable"]
+    except (OSError, ValueError, KeyError) as error:
+        raise OperatorFault(f"{probes} does not hold the output of `phosphene probe`: {error}") from error
+    weights = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != fitted["checkpoint_sha256"]:
+        raise OperatorFault(f"{probes} was fitted to another checkpoint than {checkpoint}; run `phosphene probe` again")
+    if participant != fitted["participant"]:
+        raise OperatorFault(f"{probes} was fitted to participant {fitted['participant']!r}, not {participant!r}")
+
+    folded = {key: FoldedProbe(np.array(one["weight"]), one["bias"]) for key, one in fitted["probes"].items()}
+    float32 = export_onnx(encoder, folded)
+    files = {"model.onnx": float32, "model.int8.onnx": quantize_int8(float32)}
+    outputs = reference(encoder, folded, windows, usable)
+    parity = {file: _parity(model, windows, usable, outputs) for file, model in files.items()}
+    golden = Golden(windows, usable, outputs["embedding"], {key: outputs[key] for key in folded})
+    files["golden.npz"] = golden.to_bytes()
+    files["card.md"] = (card or _card(name, fitted)).encode()
+
+    array = ArrayMap(tuple(fitted["labels"]), _positions(fitted["positions"]))
+    channels, bins = windows.shape[1:]
+    manifest = Manifest(
+        name=name,
+        version=version or (versions(repository, name) or [0])[-1] + 1,
+        participant=participant,
+        array=ArrayIdentity(
+            name=f"{participant}'s array", labels=array.labels, positions=array.positions, sha256=array.sha256()
+        ),
+        input=InputSpec(channels=channels, bins=bins, rate_hz=fitted["rate_hz"]),
+        chain=fitted["chain"],
+        chain_sha256=chain_sha256(fitted["chain"]),
+        min_usable_channels=fitted["min_usable_channels"],
+        embedding_size=encoder.config.width,
+        probes={key: _probe(one) for key, one in fitted["probes"].items()},
+        precisions={
+            precision: Precision(file=file, probability_tolerance=tolerance[0], embedding_tolerance=tolerance[1])
+            for (precision, tolerance), file in zip(TOLERANCES.items(), ("model.onnx", "model.int8.onnx"), strict=True)
+        },
+        provenance={
+            "pretraining": about,
+            "checkpoint_sha256": fitted["checkpoint_sha256"],
+            "probe_sessions": fitted["sessions"],
+            "parity": parity,
+            "versions": {"python": platform.python_version()}
+            | {package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
+            **(provenance or {}),
+        },
+    )
+    return write_bundle(repository, manifest, files)
+
+
+def _probe(fitted: dict[str, Any]) -> Probe:
+    calibration = Calibration(slope=fitted["slope"], offset=fitted["offset"], trials=fitted["trials"], folds=FOLDS)
+    return Probe(
+        window=tuple(fitted["window"]),
+        calibration=calibration,
+        prevalence=fitted["prevalence"],
+        metrics=fitted["metrics"],
+    )
+
+
+def _positions(stored: list[list[float]] | None) -> tuple[tuple[float, float], ...] | None:
+    return None if stored is None else tuple((x, y) for x, y in stored)
+
+
+def _parity(model: bytes, windows: np.ndarray, usable: np.ndarray, expected: dict[str, np.ndarray]) -> dict[str, float]:
+    """Largest difference from torch, one window at a time, of each output; the embedding's relative to its largest."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    rows = [session.run(list(expected), {"window": w[None], "usable": u[None]}) for w, u in zip(windows, usable)]  # noqa: B905
+    found = dict(zip(expected, (np.concatenate(column) for column in zip(*rows, strict=True)), strict=True))
+    off = {name: float(np.abs(found[name] - expected[name]).max()) for name in expected}
+    return off | {"embedding": off["embedding"] / float(np.abs(expected["embedding"]).max())}
+
+
+def _card(name: str, fitted: dict[str, Any]) -> str:
+    """What the figures in the probes file say, for a person."""
+    lines = [f"# {name}", "", f"Participant {fitted['participant']}, sessions {', '.join(fitted['sessions'])}.", ""]
+    for key, one in fitted["probes"].items():
+        test, luck = one["metrics"]["test"], one["metrics"]["chance"]
+        lines.append(
+            f"- {key}: balanced accuracy {test['balanced_accuracy']:.3f} "
+            f"[{test['interval'][0]:.3f}, {test['interval'][1]:.3f}] on {test['trials']} later trials of the same "
+            f"sessions; permuted labels {luck['balanced_accuracy']:.3f}."
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,391 @@
+"""Masked pretraining on recordings of spontaneous MUA: one loop, resumable to the bit.
+
+What a step sees (windows, masks, forgotten sessions) is drawn from generators keyed by (seed, step), row by row, so
+that sample i is the same in a batch of any size. There is no other randomness: weights, the optimiser's two moments and
+the step number are the whole state. OUT holds
+
+    settings.toml         everything that was chosen
+    last.safetensors      weights, moments and, in its header, the step: where `resume` goes on
+    best.safetensors      weights with the lowest reconstruction loss on the held-out sessions, and what they are of
+    metrics.jsonl         a line per validation
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.errors import OperatorFault
+from models.networks.masked_autoencoder import PRESETS, Encoder, MaeConfig, MaskedAutoencoder, build
+from training.data import Session, open_sessions
+from training.losses import correlation, reconstruction
+
+VALIDATION_DATES = 4
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """Defaults are the paper's. Learning rate: linear warm-up, then a cosine down to `final_rate`."""
+
+    steps: int = 1_000_000
+    batch: int = 32
+    rate: float = 1e-4
+    final_rate: float = 1e-5
+    warmup_steps: int = 5_000
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.05  # of matrices; never of norms, biases, embeddings and tokens
+    clip_norm: float = 1.0
+    mask_ratio: float = 0.75
+    correlation_weight: float = 0.1
+    session_dropout: float = 0.1  # how often a window's session is the unknown one
+    precision: str = "bf16-mixed"
+    validate_every: int = 2_000
+    validation_windows: int = 2_048
+    seed: int = 0
+
+
+_SMALL = PretrainSettings(
+    steps=4_000, batch=64, rate=2e-3, final_rate=2e-5, warmup_steps=100, validate_every=200, validation_windows=512
+)
+SETTINGS: dict[str, PretrainSettings] = {
+    "paper": PretrainSettings(),
+    "base": PretrainSettings(),
+    "small": replace(PretrainSettings(), rate=5e-4, steps=200_000),
+    "tiny": replace(_SMALL, rate=1e-3, steps=20_000),
+    "micro": _SMALL,
+    "live": _SMALL,
+    "nano": replace(_SMALL, steps=200, batch=16, validate_every=50, validation_windows=64),
+}
+
+
+def pretrain(
+    data: list[Path],
+    out: Path,
+    preset: str = "live",
+    steps: int | None = None,
+    settings_file: Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+) -> None:
+    """Pretrains on recordings (NWB files of MUA, cached sessions, or folders of them) and leaves checkpoints in `out`.
+
+    `settings_file` is TOML with tables [network] and [training] that override the preset; `settings.toml` of another
+    run is one.
+
+    Raises:
+        OperatorFault: an unknown preset or setting, or `out` holds a run that this call would not continue.
+        RigFault: a recording cannot be used.
+    """
+    if preset not in PRESETS:
+        raise OperatorFault(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    if settings_file is None and resume and (out / "settings.toml").exists():
+        settings_file = out / "settings.toml"
+    chosen = _read_toml(settings_file) if settings_file else {}
+    sessions = open_sessions(data, out / "cache")
+    network = PRESETS[preset]
+    window = {"channels": sessions[0].z.shape[1], "sessions": max(len(sessions), 1)}
+    network = _override(network, window | chosen.get("network", {}), "network")
+    settings = _override(replace(SETTINGS[preset], seed=seed), chosen.get("training", {}), "training")
+    if steps is not None:
+        settings = replace(settings, steps=steps)
+    train(sessions, out, network, settings, resume=resume)
+
+
+def train(
+    sessions: list[Session],
+    out: Path,
+    network_config: MaeConfig,
+    settings: PretrainSettings,
+    resume: bool = False,
+    stop_at: int | None = None,
+) -> None:
+    """The run itself. `stop_at` ends it early, as a kill would, only with the last step saved."""
+    last, best, text = out / "last.safetensors", out / "best.safetensors", _to_toml(network_config, settings)
+    _refuse_other_run(out, text, resume)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "settings.toml").write_text(text)
+    fabric = L.Fabric(accelerator="auto", devices=1, precision=settings.precision)
+    torch.manual_seed(settings.seed)
+    network = build(network_config)
+    optimizer = torch.optim.AdamW(
+        _groups(network, settings.weight_decay), lr=0.0, betas=(settings.beta1, settings.beta2)
+    )
+    step, best_loss = _load(last, network, optimizer) if resume and last.exists() else (0, math.inf)
+    model, optimizer = fabric.setup(network, optimizer)
+    training, held_out = split(sessions, network_config.bins)
+    fixed = list(_validation_batches(sessions, held_out, network_config, settings))
+    about = {"network": asdict(network_config), "training": asdict(settings), "sessions": _identity(sessions)}
+
+    with _progress() as bar:
+        task = bar.add_task("pretrain", total=settings.steps, completed=step, loss="", held_out="")
+        while step < (settings.steps if stop_at is None else min(stop_at, settings.steps)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, settings)
+            batch = draw(sessions, training, network_config, settings, step).to(fabric.device)
+            rebuilt, _ = model(batch.window, batch.usable, batch.keep, batch.session)
+            mse = reconstruction(rebuilt, batch.window, batch.masked)
+            loss = mse + settings.correlation_weight * correlation(rebuilt, batch.window, batch.usable)
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=True)
+            optimizer.step()
+            step += 1
+            bar.update(task, completed=step, loss=f"{float(mse.detach()):.4f}")
+            if step % settings.validate_every == 0 or step == settings.steps or step == stop_at:
+                held_out_loss = _validate(model, fixed, fabric.device)
+                bar.update(task, held_out=f"{held_out_loss:.4f}")
+                line = {"step": step, "training": float(mse.detach()), "held_out": held_out_loss}
+                with (out / "metrics.jsonl").open("a") as metrics:
+                    metrics.write(json.dumps(line) + "\n")
+                if held_out_loss < best_loss:
+                    best_loss = held_out_loss
+                    _save(best, dict(network.state_dict()), about | {"step": step, "held_out": best_loss})
+                _save(last, _state(network, optimizer), {"step": step, "best": best_loss})
+
+
+# What a step sees ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """`window` (B, channels, bins), `usable` (B, channels), `keep` (B, kept) token indices, `masked` (B, channels,
+    patches) what is to be reconstructed, `session` (B,) rows of the reconstructor's table."""
+
+    window: Tensor
+    usable: Tensor
+    keep: Tensor
+    masked: Tensor
+    session: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+
+Starts = dict[int, NDArray[np.int64]]  # session index -> first bins of the windows that may be drawn
+
+
+def split(sessions: list[Session], length: int) -> tuple[Starts, Starts]:
+    """Windows to train on and windows held out: the last four dates; of fewer than five dates the last fifth of the
+    sessions, of a single session its last fifth.
+
+    Raises:
+        OperatorFault: nothing is left to train on or to hold out.
+    """
+    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].header.date, sessions[i].header.name))
+    dates = sorted({session.header.date for session in sessions})
+    if len(dates) > VALIDATION_DATES:
+        held = {i for i in order if sessions[i].header.date in dates[-VALIDATION_DATES:]}
+    else:
+        held = set(order[-math.ceil(len(order) / 5) :]) if len(order) > 1 else set()
+    if held:
+        training = {i: sessions[i].allowed(length) for i in order if i not in held}
+        held_out = {i: sessions[i].allowed(length) for i in held}
+    else:
+        cut = len(sessions[0].z) * 4 // 5
+        training, held_out = ({0: sessions[0].allowed(length, *ends)} for ends in ((0, cut), (cut, None)))
+    if not sum(map(len, training.values())) or not sum(map(len, held_out.values())):
+        raise OperatorFault(f"no valid window of {length} bins to train on or to hold out; give longer recordings")
+    return training, held_out
+
+
+def draw(sessions: list[Session], starts: Starts, network: MaeConfig, settings: PretrainSettings, step: int) -> Batch:
+    """The batch of a step: windows uniform over all valid time, random masks, some sessions forgotten."""
+    pick, mask, forget = (np.random.default_rng((settings.seed, step, stream)) for stream in range(3))
+    ends = np.cumsum([len(first_bins) for first_bins in starts.values()])
+    chosen = pick.integers(ends[-1], size=settings.batch)
+    windows = [_locate(starts, ends, int(n)) for n in chosen]
+    batch = _batch(sessions, windows, network, settings, mask)
+    forgotten = torch.from_numpy(forget.random(settings.batch) < settings.session_dropout)
+    return replace(batch, session=torch.where(forgotten, network.sessions, batch.session))
+
+
+def _locate(starts: Starts, ends: NDArray[np.int64], n: int) -> tuple[int, int]:
+    which = int(np.searchsorted(ends, n, side="right"))
+    session, first_bins = list(starts.items())[which]
+    return session, int(first_bins[n - (ends[which - 1] if which else 0)])
+
+
+def _batch(
+    sessions: list[Session],
+    windows: list[tuple[int, int]],
+    network: MaeConfig,
+    settings: PretrainSettings,
+    mask: np.random.Generator,
+) -> Batch:
+    read = [sessions[i].windows(np.array([first]), network.bins) for i, first in windows]
+    window, usable = (np.concatenate(part) for part in zip(*read, strict=True))
+    noise = mask.random((len(windows), network.tokens))
+    noise += ~usable.repeat(network.patches, axis=1)  # an unusable channel is the last that would be kept
+    kept = max(1, round(network.tokens * (1 - settings.mask_ratio)))
+    keep = np.argsort(noise, axis=1)[:, :kept]
+    masked = usable.repeat(network.patches, axis=1)
+    np.put_along_axis(masked, keep, False, axis=1)
+    return Batch(
+        window=torch.from_numpy(window),
+        usable=torch.from_numpy(usable),
+        keep=torch.from_numpy(keep),
+        masked=torch.from_numpy(masked).view(len(windows), network.channels, network.patches),
+        session=torch.tensor([min(i, network.sessions) for i, _ in windows]),
+    )
+
+
+def _validation_batches(
+    sessions: list[Session], held_out: Starts, network: MaeConfig, settings: PretrainSettings
+) -> list[Batch]:
+    """The same windows and masks at every validation, evenly over the held-out time, their sessions unknown."""
+    ends = np.cumsum([len(first_bins) for first_bins in held_out.values()])
+    chosen = np.linspace(0, ends[-1] - 1, min(settings.validation_windows, int(ends[-1]))).astype(int)
+    mask = np.random.default_rng((settings.seed, 0, 3))
+    batches = []
+    for k in range(0, len(chosen), settings.batch):
+        windows = [_locate(held_out, ends, int(n)) for n in chosen[k : k + settings.batch]]
+        batch = _batch(sessions, windows, network, settings, mask)
+        batches.append(replace(batch, session=torch.full_like(batch.session, network.sessions)))
+    return batches
+
+
+@torch.no_grad()
+def _validate(model: torch.nn.Module, batches: list[Batch], device: torch.device) -> float:
+    """Reconstruction loss over the fixed batches, every masked patch weighing the same."""
+    model.eval()
+    total = count = 0.0
+    for batch in (b.to(device) for b in batches):
+        rebuilt, _ = model(batch.window, batch.usable, batch.keep, batch.session)
+        patches = float(batch.masked.sum())
+        total += float(reconstruction(rebuilt, batch.window, batch.masked)) * patches
+        count += patches
+    model.train()
+    return total / count
+
+
+# Optimiser and checkpoints -------------------------------------------------------------------------------------------
+
+
+def learning_rate(step: int, settings: PretrainSettings) -> float:
+    if step < settings.warmup_steps:
+        return settings.rate * (step + 1) / settings.warmup_steps
+    along = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.final_rate + (settings.rate - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def _groups(network: MaskedAutoencoder, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on the matrices of linear layers only."""
+    matrices = {id(m.weight) for m in network.modules() if isinstance(m, torch.nn.Linear)}
+    decayed = [p for p in network.parameters() if id(p) in matrices]
+    others = [p for p in network.parameters() if id(p) not in matrices]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def load_encoder(checkpoint: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder of `best.safetensors` (or of the run's folder that holds it), and what it was trained on.
+
+    Raises:
+        OperatorFault: there is no such checkpoint.
+    """
+    file = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
+    try:
+        with safe_open(file, framework="pt") as stored:
+            about = json.loads(stored.metadata()["json"])
+            encoder = Encoder(MaeConfig(**about["network"]))
+            encoder.load_state_dict({name: stored.get_tensor(f"encoder.{name}") for name in encoder.state_dict()})
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise OperatorFault(f"{file} is not a checkpoint of `phosphene pretrain`: {error}") from error
+    return encoder.eval(), about
+
+
+def _state(network: MaskedAutoencoder, optimizer: Any) -> dict[str, Tensor]:
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        for moment, value in optimizer.state[parameter].items():
+            state[f"{moment}.{name}"] = value
+    return state
+
+
+def _load(file: Path, network: MaskedAutoencoder, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    with safe_open(file, framework="pt") as stored:
+        about = json.loads(stored.metadata()["json"])
+        network.load_state_dict({name: stored.get_tensor(f"network.{name}") for name in network.state_dict()})
+        for name, parameter in network.named_parameters():
+            moments = ("step", "exp_avg", "exp_avg_sq")
+            optimizer.state[parameter] = {moment: stored.get_tensor(f"{moment}.{name}") for moment in moments}
+    return int(about["step"]), float(about["best"])
+
+
+def _save(file: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """One file, replaced in one move: a kill at any moment leaves the old or the new."""
+    draft = file.with_suffix(".draft")
+    own = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(own, draft, metadata={"json": json.dumps(about)})
+    os.replace(draft, file)
+
+
+def _identity(sessions: list[Session]) -> dict[str, Any]:
+    """What the weights were trained on, for provenance and so that probes and bundles can refuse other arrays."""
+    first = sessions[0].header
+    return {
+        "participant": first.participant,
+        "array_sha256": first.array.sha256(),
+        "chain": first.chain,
+        "names": [session.header.name for session in sessions],
+        "hours": sum(len(session.z) for session in sessions) / 3_600_000,
+    }
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_other_run(out: Path, text: str, resume: bool) -> None:
+    if not (out / "last.safetensors").exists():
+        return
+    if not resume:
+        raise OperatorFault(f"{out} holds a run already; continue it with --resume, or name another --out")
+    if (out / "settings.toml").read_text() != text:
+        raise OperatorFault(f"{out} holds a run with other settings or sessions; continue it as its settings.toml says")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise OperatorFault(f"{file} is not a settings file: {error}") from error
+
+
+def _override(settings: Any, changes: dict[str, Any], table: str) -> Any:
+    try:
+        return replace(settings, **changes)
+    except (TypeError, ValueError) as error:
+        raise OperatorFault(f"[{table}]: {error}") from error
+
+
+def _to_toml(network: MaeConfig, settings: PretrainSettings) -> str:
+    """Numbers and plain strings only, so a JSON scalar is a TOML scalar."""
+    tables = {"network": asdict(network), "training": asdict(settings)}
+    return "\n".join(
+        f"[{table}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        for table, values in tables.items()
+    )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  held out {task.fields[held_out]}"),
+        TimeRemainingColumn(),
+    )

@@ -1,0 +1,293 @@
+"""Frozen encoder to calibrated probes, `prestimulus` and `evoked`, with every comparison that keeps them honest.
+
+Each session gives its first 80 % of trials to fitting and its last 20 % to testing. Beside the probe stand, on the same
+trials: permuted labels, the same network untrained, raw MUA, its principal components (as many as the embedding has
+numbers), electrode and current alone, and, where a simulator told the truth, the observer who knows the state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.decomposition import PCA
+
+from models.bundle import PROBES
+from models.errors import OperatorFault
+from models.networks.masked_autoencoder import Encoder, MaskedAutoencoder, build, pool
+from streaming.pipeline import EVOKED_START_BINS
+from training.data import Session, open_sessions
+from training.pretrain import load_encoder
+from training.readout import Readout, chance, fit, score
+
+TRAINING_PART = 0.8
+LEAST_TRIALS = 40  # in the fitting part; below this no probe is fitted
+LEAST_USABLE = 0.9  # of the session's usual channels, for a trial to count
+AGREEMENT = 0.9  # correlation with the full array's score that sets min_usable_channels
+GOLDEN_WINDOWS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """Windows (n, channels, bins), usable (n, channels), answers (n,), and what was done; in order of time."""
+
+    windows: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    perceived: NDArray[np.bool_]
+    electrode: NDArray[np.int64]
+    current_ua: NDArray[np.float64]
+    truth: NDArray[np.float64]  # NaN where nobody knows it
+    rejected: int
+
+    def __len__(self) -> int:
+        return len(self.perceived)
+
+
+def probe(checkpoint: Path, data: list[Path], out: Path) -> None:
+    """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`.
+
+    Raises:
+        OperatorFault: no checkpoint, or too few trials.
+        RigFault: a recording cannot be used.
+    """
+    encoder, about = load_encoder(checkpoint)
+    sessions = [session for session in open_sessions(data, out / "cache") if session.header.trials]
+    if not sessions:
+        raise OperatorFault("no session has a trials table; probes are fitted to answers, name stimulation sessions")
+    refuse_other_origin(about, sessions)
+    fitted = fit_probes(encoder, sessions)
+    write_probes(out, checkpoint, sessions, fitted)
+    show(fitted)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedProbe:
+    readout: Readout
+    metrics: dict[str, Any]
+    training_trials: int
+    min_usable: int
+    golden: Trials
+
+
+def fit_probes(encoder: Encoder, sessions: list[Session]) -> dict[str, FittedProbe]:
+    """Both probes, each where there are trials enough.
+
+    Raises:
+        OperatorFault: not for one probe.
+    """
+    fitted = {}
+    for name in PROBES:
+        parts = [gather(session, name, encoder.config.bins) for session in sessions]
+        training = join([_part(part, 0, TRAINING_PART) for part in parts])
+        test = join([_part(part, TRAINING_PART, 1) for part in parts])
+        counts = [min(part.perceived.sum(), (~part.perceived).sum()) for part in (training, test)]
+        if len(training) >= LEAST_TRIALS and min(counts) >= 2:
+            fitted[name] = _fit_one(encoder, training, test)
+    if not fitted:
+        raise OperatorFault(
+            f"{sum(len(s.header.trials) for s in sessions)} trials, of which too few valid or of one kind only; "
+            f"a probe needs {LEAST_TRIALS} with both answers in the first {TRAINING_PART:.0%} of the sessions"
+        )
+    return fitted
+
+
+def _fit_one(encoder: Encoder, training: Trials, test: Trials) -> FittedProbe:
+    features, test_features = embed(encoder, training), embed(encoder, test)
+    readout = fit(features, training.perceived)
+    metrics = {
+        "test": score(readout.probability(test_features), test.perceived, readout.prevalence),
+        "chance": chance(features, training.perceived, test_features, test.perceived, readout.c),
+        "rejected_trials": training.rejected + test.rejected,
+        "c": readout.c,
+        **baselines(encoder, training, test),
+    }
+    least = min_usable_channels(encoder, readout, training)
+    return FittedProbe(readout, metrics, len(training), least, _golden(test))
+
+
+def baselines(encoder: Encoder, training: Trials, test: Trials) -> dict[str, Any]:
+    """The same readout on other features, and the observer who knows the state."""
+    raw, raw_test = (np.where(t.usable[:, :, None], t.windows, 0).reshape(len(t), -1) for t in (training, test))
+    components = min(encoder.config.width, len(training) - 1)
+    pca = PCA(components, svd_solver="randomized", random_state=0).fit(raw)
+    untrained = _untrained(encoder)
+    pairs = {
+        "untrained_encoder": (embed(untrained, training), embed(untrained, test)),
+        "raw_mua": (raw, raw_test),
+        "pca": (pca.transform(raw), pca.transform(raw_test)),
+        "stimulus_only": (_stimulus(training, training), _stimulus(test, training)),
+    }
+    found: dict[str, Any] = {}
+    for name, (features, test_features) in pairs.items():
+        readout = fit(features, training.perceived)
+        found[name] = score(readout.probability(test_features), test.perceived, readout.prevalence)
+    if np.isfinite(test.truth).all():
+        found["ideal_observer"] = score(test.truth, test.perceived, float(training.perceived.mean()))
+    return found
+
+
+def _untrained(encoder: Encoder) -> Encoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: MaskedAutoencoder = build(encoder.config)
+    return network.encoder.eval()
+
+
+def _stimulus(trials: Trials, reference: Trials) -> NDArray[np.float64]:
+    """Which electrode, and ln(current) for each of them."""
+    which = trials.electrode[:, None] == np.unique(reference.electrode)
+    return np.hstack([which, which * np.log(np.maximum(trials.current_ua, 1e-3))[:, None]])
+
+
+def min_usable_channels(encoder: Encoder, readout: Readout, trials: Trials) -> int:
+    """The fewest randomly chosen channels, in steps of a sixteenth of the array, whose scores correlate with the full
+    array's by at least AGREEMENT."""
+    rng, channels = np.random.default_rng(0), encoder.config.channels
+    weight, _ = readout.folded()
+    full = embed(encoder, trials) @ weight
+    order = np.argsort(rng.random(trials.usable.shape) + ~trials.usable, axis=1)
+    least, step = channels, max(1, channels // 16)
+    for n in range(channels - step, 0, -step):
+        fewer = trials.usable.copy()
+        np.put_along_axis(fewer, order[:, n:], False, axis=1)
+        if np.corrcoef(full, embed(encoder, trials, fewer) @ weight)[0, 1] < AGREEMENT:
+            break
+        least = n
+    return least
+
+
+# Trials to features --------------------------------------------------------------------------------------------------
+
+
+def gather(session: Session, name: str, length: int) -> Trials:
+    """The trials of a session whose window for probe `name` is whole and has most of the session's channels."""
+    trials, first_bins = session.header.trials, session.trial_bins(name, length)
+    allowed = np.isin(first_bins, session.allowed(length))
+    windows, usable = session.windows(first_bins[allowed], length) if allowed.any() else _nothing(session, length)
+    enough = usable.sum(axis=1) >= LEAST_USABLE * np.median(usable.sum(axis=1)) if len(usable) else np.empty(0, bool)
+    kept = [trial for trial, is_allowed in zip(trials, allowed, strict=True) if is_allowed]
+    kept = [trial for trial, is_enough in zip(kept, enough, strict=True) if is_enough]
+    return Trials(
+        windows=windows[enough],
+        usable=usable[enough],
+        perceived=np.array([trial.perceived for trial in kept], bool),
+        electrode=np.array([trial.electrode for trial in kept], np.int64),
+        current_ua=np.array([trial.current_ua for trial in kept], np.float64),
+        truth=np.array([np.nan if trial.truth is None else trial.truth for trial in kept], np.float64),
+        rejected=len(trials) - len(kept),
+    )
+
+
+def _nothing(session: Session, length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    channels = session.z.shape[1]
+    return np.empty((0, channels, length), np.float32), np.empty((0, channels), bool)
+
+
+def _part(trials: Trials, start: float, end: float) -> Trials:
+    rows = slice(round(start * len(trials)), round(end * len(trials)))
+    arrays = {name: value[rows] for name, value in vars(trials).items() if name != "rejected"}
+    return Trials(**arrays, rejected=trials.rejected if start == 0 else 0)
+
+
+def join(parts: list[Trials]) -> Trials:
+    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]) if name != "rejected"}
+    return Trials(**arrays, rejected=sum(part.rejected for part in parts))
+
+
+@torch.no_grad()
+def embed(encoder: Encoder, trials: Trials, usable: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Embeddings (n, width), every usable channel visible, as live."""
+    usable = trials.usable if usable is None else usable
+    parts = [
+        pool(*encoder(torch.from_numpy(trials.windows[k : k + 64]), torch.from_numpy(usable[k : k + 64])))
+        for k in range(0, len(trials), 64)
+    ]
+    return torch.cat(parts).numpy().astype(np.float64)
+
+
+def _golden(test: Trials) -> Trials:
+    """A few test trials, the later ones with ever more channels taken away, for the golden vectors."""
+    few = _part(test, 0, min(1.0, GOLDEN_WINDOWS / len(test)))
+    rng = np.random.default_rng(0)
+    lost = np.linspace(0, 0.4, len(few))[:, None]
+    return Trials(**vars(few) | {"usable": few.usable & (rng.random(few.usable.shape) >= lost)})
+
+
+# Writing and showing -------------------------------------------------------------------------------------------------
+
+
+def refuse_other_origin(about: dict[str, Any], sessions: list[Session]) -> None:
+    """
+    Raises:
+        OperatorFault: the sessions are not of the array, participant and chain that the encoder was trained on.
+    """
+    header, trained = sessions[0].header, about["sessions"]
+    for what, found, expected in (
+        ("participant", header.participant, trained["participant"]),
+        ("channel map", header.array.sha256(), trained["array_sha256"]),
+        ("signal chain", header.chain, trained["chain"]),
+    ):
+        if found != expected:
+            raise OperatorFault(f"sessions have {what} {found}, the checkpoint was trained on {expected}; retrain")
+
+
+def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: dict[str, FittedProbe]) -> None:
+    header = sessions[0].header
+    file = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
+    described = {}
+    for name, one in fitted.items():
+        weight, bias = one.readout.folded()
+        first_bin = EVOKED_START_BINS if name == "evoked" else -one.golden.windows.shape[2]
+        described[name] = {
+            "window": [first_bin, first_bin + one.golden.windows.shape[2]],
+            "weight": weight.tolist(),
+            "bias": bias,
+            "slope": one.readout.slope,
+            "offset": one.readout.offset,
+            "prevalence": one.readout.prevalence,
+            "trials": one.training_trials,
+            "metrics": one.metrics,
+        }
+    content = {
+        "checkpoint_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "participant": header.participant,
+        "labels": header.labels,
+        "positions": header.positions,
+        "rate_hz": header.rate_hz,
+        "chain": header.chain,
+        "sessions": [session.header.name for session in sessions],
+        "min_usable_channels": max(one.min_usable for one in fitted.values()),
+        "probes": described,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    golden = join([one.golden for one in fitted.values()])
+    np.savez(out / "golden.npz", windows=golden.windows, usable=golden.usable)
+    draft = out / "probes.json.draft"
+    draft.write_text(json.dumps(content))
+    os.replace(draft, out / "probes.json")
+
+
+def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None:
+    """A table of balanced accuracies with their 95 % intervals."""
+    table = Table("balanced accuracy, %", *fitted)
+    rows = [key for key, value in next(iter(fitted.values())).metrics.items() if isinstance(value, dict)]
+    for row in rows:
+        found = [one.metrics.get(row) for one in fitted.values()]
+        table.add_row(row.replace("_", " "), *(percent(one) for one in found))
+    (console or Console()).print(table)
+
+
+def percent(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    low, high = found["interval"]
+    return f"{100 * found['balanced_accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
