@@ -42,6 +42,12 @@ def serve(settings: Settings) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it, at any moment
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
@@ -56,10 +62,8 @@ def serve(settings: Settings) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with contextlib.suppress(KeyboardInterrupt):  # uvicorn shuts down in order, then raises the signal again
-                make_server(service, port).run(sockets=[listener])
+            make_server(service, port).run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
             close()
 
@@ -85,7 +89,7 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
 
 def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
     """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
-    source = open_source(settings, decoder)
+    source = open_source(settings)
     outlet: PredictionOutlet | None = None
     sinks: list[Callable[[Prediction], None]] = []
     if settings.outlet:
@@ -109,17 +113,17 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
     return service, close
 
 
-def open_source(settings: Settings, decoder: OnnxDecoder) -> Source:
+def open_source(settings: Settings) -> Source:
     """The source that the settings name, unopened where it must be waited for.
 
     Raises:
         OperatorFault: no such recording, or a word that names no source.
         RigFault: a recording that cannot be read.
     """
-    spec = decoder.manifest.input
     kind, _, predicate = settings.source.partition(":")
     if kind == "lsl" and predicate:
-        return LslSource(predicate, spec.channels, spec.rate_hz, settings.events)
+        # a stream of another array is shown and named, not refused: its predictions are null, with the reason
+        return LslSource(predicate, event_predicate=settings.events)
     if settings.source == "simulate":
         return SimulatedSource(clock=pylsl.local_clock)
     path = Path(settings.source)
