@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from streaming.live import LiveStatus, State
 from streaming.predictions import Flag, Prediction
 
 if TYPE_CHECKING:
     from server.service import Service
+
+disable_created_metrics()  # a second series beside each counter that nobody asks for
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # seconds; boundaries on the objectives (20 ms, 50 ms), since a classic histogram can only answer at its boundaries

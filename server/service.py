@@ -64,6 +64,7 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = ""
         self._shown_samples = 0
+        self._uncounted: list[Prediction] = []
 
     def hand_over(self, prediction: Prediction) -> None:
         """The decode thread's sink: one call into the event loop, whatever the number of clients."""
@@ -166,7 +167,7 @@ class Service:
     def _publish(self, prediction: Prediction) -> None:
         self.predictions.publish(prediction)
         self.latency.push(prediction.latency_ms)
-        self.metrics.observe(prediction)
+        self._uncounted.append(prediction)
 
     def _withdraw(self, first_sample: int, last_sample: int) -> None:
         changed = self.predictions.flag_late(first_sample, last_sample)
@@ -190,6 +191,9 @@ class Service:
         status = self.live.status()
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
+        uncounted, self._uncounted = self._uncounted, []
+        for prediction in uncounted:  # here, and not before its frame goes out
+            self.metrics.observe(prediction)
         self.metrics.publish(status, self)
         samples = status.counters.samples if status.counters else 0
         if samples != self._shown_samples:  # so that a page can tell a stream that stands still
