@@ -94,7 +94,10 @@ def test_bad_clients_disturb_nobody(running):
 
 
 def test_a_slow_client_is_told_what_it_lost_and_can_have_it(running):
-    slow = running.socket("/v1/predictions", max_queue=1, compression=None)
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that little fits on the way
+    small.connect(("127.0.0.1", running.port))
+    slow = running.socket("/v1/predictions", sock=small, max_queue=1, compression=None)
     for _ in range(60):
         running.live.say(50, embedding=WIDE)
     total = running.live.said
