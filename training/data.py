@@ -1,12 +1,13 @@
 """Sessions of normalised MUA on disk, memory-mapped, and the windows that training draws from them.
 
-A session is a directory: `z.npy` float32 (bins, channels), `usable.npy` bool (bins, channels), `session.json`. It is made
-once from an NWB file of MUA, by the normaliser that serves, and remembers the hash of the chain settings that made it:
+A session is a directory: `z.npy` float32 (bins, channels), `usable.npy` bool (bins, channels), `session.json`. It is
+made once from an NWB file of MUA, by the normaliser that serves, and remembers the chain settings that made it:
 sessions of another chain are refused, since a network must not be trained on what it will never be shown.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -62,7 +63,7 @@ class Session:
     usable: NDArray[np.bool_]  # (bins, channels), memory-mapped
 
     def windows(self, first_bins: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Windows (n, channels, length) that start at `first_bins`, and the channels usable throughout (n, channels)."""
+        """Windows (n, channels, length) that start at `first_bins`; the channels usable throughout, (n, channels)."""
         z = np.stack([self.z[b : b + length].T for b in first_bins])
         return z, np.stack([self.usable[b : b + length].all(axis=0) for b in first_bins])
 
@@ -127,6 +128,71 @@ def normalise(
     normaliser = Normaliser(chain.normaliser, envelope_uv.shape[1])
     blocks = [slice(b, b + _BLOCK_BINS) for b in range(0, len(envelope_uv), _BLOCK_BINS)]
     return np.concatenate([normaliser.push(envelope_uv[b], valid[b], usable[b]) for b in blocks])
+
+
+def settled(usable: NDArray[np.bool_], chain: ChainSettings) -> NDArray[np.bool_]:
+    """Usable bins (bins, channels) less those of which the normaliser has not seen enough to vouch for a z value."""
+    return usable & (np.cumsum(usable, axis=0, dtype=np.int32) >= chain.normaliser.min_history_s * BIN_RATE_HZ)
+
+
+def cached(file: Path, cache: Path) -> Path:
+    """The session of an NWB file of MUA, made now unless it stands; the file's content decides, not its name.
+
+    NaN marks what the chain did not vouch for. A file that does not say which chain made it (in the comments of its
+    MUA) is taken to be of the default one.
+
+    Raises:
+        RigFault: no MUA by the contract in this file.
+    """
+    with file.open("rb") as stream:
+        target = cache / f"{file.stem}-{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]}"
+    if (target / "session.json").exists():
+        return target
+    from pynwb import NWBHDF5IO  # slow to load, and needed only here
+
+    try:
+        with NWBHDF5IO(file, "r", load_namespaces=True) as io:
+            nwb = io.read()
+            series = nwb.processing["ecephys"]["MUA"]
+            envelope_uv = (series.data[:] * (1e6 * series.conversion) + 1e6 * series.offset).astype(np.float32)
+            header = _header(nwb, series, target.name)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise RigFault(
+            f"{file} holds no MUA that can be read ({error}); make it from broadband with `phosphene mua`"
+        ) from error
+    if round(series.rate or 0) != BIN_RATE_HZ or envelope_uv.shape[1:] != (len(header.labels),):
+        raise RigFault(
+            f"{file}: MUA of shape {envelope_uv.shape} at {series.rate} Hz, expected (bins, electrodes) at 1000"
+        )
+    usable = np.isfinite(envelope_uv)
+    chain = ChainSettings.from_dict(header.chain)
+    z = normalise(np.where(usable, envelope_uv, 0), usable.any(axis=1), usable, chain)
+    return write_session(cache, header, z, settled(usable, chain))
+
+
+def _header(nwb: Any, series: Any, name: str) -> SessionHeader:
+    electrodes = series.electrodes.table.to_dataframe().iloc[series.electrodes.data[:]]
+    places = {"rel_x", "rel_y"} <= set(electrodes.columns)
+    try:
+        stated = json.loads(series.comments)
+        chain, rate_hz = stated["chain"], float(stated["rate_hz"])
+    except (ValueError, KeyError, TypeError):
+        chain, rate_hz = ChainSettings().to_dict(), 30_000.0
+    trials = [] if nwb.trials is None else list(nwb.trials.to_dataframe().itertuples())
+    return SessionHeader(
+        name=name,
+        date=nwb.session_start_time.date().isoformat(),
+        participant=nwb.subject.subject_id if nwb.subject is not None and nwb.subject.subject_id else "unknown",
+        labels=tuple(map(str, electrodes["label"])),
+        positions=tuple((float(x), float(y)) for x, y in zip(electrodes["rel_x"], electrodes["rel_y"], strict=True))
+        if places
+        else None,
+        rate_hz=rate_hz,
+        chain=chain,
+        trials=tuple(
+            Trial(float(t.stim_onset), int(t.stim_electrode), float(t.current_ua), bool(t.perceived)) for t in trials
+        ),
+    )
 
 
 def open_sessions(data: list[Path], cache: Path) -> list[Session]:

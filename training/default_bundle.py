@@ -32,7 +32,7 @@ from streaming.participant.session import Session as SimulatedSession
 from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
-from training.data import Session, SessionHeader, Trial, normalise, read_session, write_session
+from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
 from training.probe import (
@@ -165,7 +165,6 @@ def _make_session(folder: Path, job: _Job) -> Path:
         envelope = LevelA(participant).read(job.seconds * BIN_RATE_HZ)
         usable = np.ones(envelope.shape, bool)
         z = normalise(envelope, usable[:, 0], usable, chain)
-        usable[: round(chain.normaliser.min_history_s * BIN_RATE_HZ)] = False
     else:
         z, usable = _through_the_chain(participant, chain, job.seconds)
     header = SessionHeader(
@@ -187,7 +186,7 @@ def _make_session(folder: Path, job: _Job) -> Path:
             for one in participant.delivered
         ),
     )
-    return write_session(folder, header, z, usable)
+    return write_session(folder, header, z, settled(usable, chain))
 
 
 def _through_the_chain(participant: Participant, chain_settings: ChainSettings, seconds: int) -> tuple[Any, Any]:

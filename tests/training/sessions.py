@@ -1,4 +1,4 @@
-"""Small sessions for the tests: 12 channels that hear a slow state and a rhythm, and trials that depend on the state."""
+"""Small sessions for the tests: 12 channels that hear a slow state and a rhythm, trials that depend on the state."""
 
 from __future__ import annotations
 

@@ -1,0 +1,127 @@
+"""From a checkpoint to a running bundle, as the command line does it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import find_bundle, verify
+from models.errors import OperatorFault
+from models.networks.masked_autoencoder import PRESETS
+from models.onnx_decoder import open_bundle
+from tests.training.sessions import CHANNELS, small_session
+from training.data import open_sessions
+from training.export import export
+from training.pretrain import SETTINGS, load_encoder, train
+from training.probe import embed, gather, probe
+from training.readout import balanced_accuracy
+
+NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=2)
+QUICK = replace(SETTINGS["nano"], steps=120, batch=16, rate=3e-3, warmup_steps=20, validate_every=60, seed=0)
+QUICK = replace(QUICK, precision="32-true")
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/, run/, probes/ and repository/ of one walk along the line."""
+    folder = tmp_path_factory.mktemp("line")
+    for k in range(2):
+        small_session(folder / "data", f"s{k}", seconds=120, trials=300, seed=k, odds_per_state=4.0)
+    train(open_sessions([folder / "data"], folder), folder / "run", NETWORK, QUICK)
+    probe(folder / "run", [folder / "data"], folder / "probes")
+    export(folder / "run", folder / "probes", folder / "repository", "mine", "tester")
+    return folder
+
+
+def metrics(line: Path, name: str = "prestimulus") -> dict:
+    return json.loads((line / "probes" / "probes.json").read_text())["probes"][name]["metrics"]
+
+
+def test_the_probe_decodes_and_stands_beside_its_baselines(line: Path):
+    found = metrics(line)
+    assert found["test"]["interval"][0] > 0.6
+    assert found["chance"]["interval"][0] < 0.5 < found["chance"]["interval"][1]
+    assert {"raw_mua", "pca", "untrained_encoder", "stimulus_only"} <= found.keys()
+    assert "ideal_observer" not in found  # nobody told the truth about these trials
+    assert found["stimulus_only"]["interval"][0] < 0.5  # labels owe nothing to electrode and current here
+    assert found["test"]["trials"] == 120  # the last fifth of each session
+
+
+def test_the_bundle_is_the_probe(line: Path):
+    """The running bundle gives the probabilities that the probe was tested with."""
+    bundle = verify(find_bundle(line / "repository", "mine"))
+    manifest = bundle.manifest
+    assert (manifest.participant, manifest.full_name) == ("tester", "mine@1")
+    assert manifest.probes["prestimulus"].window == (-128, 0)
+    assert manifest.probes["evoked"].window == (170, 298)
+    assert manifest.provenance["parity"]["model.onnx"]["prestimulus"] < 1e-5
+    encoder, _ = load_encoder(line / "run")
+    stored = json.loads((line / "probes" / "probes.json").read_text())["probes"]["prestimulus"]
+    trials = gather(open_sessions([line / "data"], line)[0], "prestimulus", 128)
+    expected = 1 / (1 + np.exp(-(embed(encoder, trials) @ np.array(stored["weight"]) + stored["bias"])))
+    running = open_bundle(bundle.path)
+    found = [running.step(w, u).prestimulus for w, u in zip(trials.windows, trials.usable, strict=True)]
+    tolerance = manifest.precisions[running.precision].probability_tolerance
+    assert np.abs(found - expected).max() < 2 * tolerance
+    assert balanced_accuracy(trials.perceived, np.array(found) > stored["prevalence"]) > 0.6
+
+
+def test_golden_windows_lose_channels_one_after_the_other(line: Path):
+    golden = verify(find_bundle(line / "repository", "mine")).golden()
+    assert golden.usable.all(axis=1).any()
+    assert not golden.usable.all()
+
+
+def test_next_export_is_the_next_version(line: Path):
+    export(line / "run", line / "probes", line / "repository", "again", "tester")
+    export(line / "run", line / "probes", line / "repository", "again", "tester")
+    assert find_bundle(line / "repository", "again").name == "2"
+
+
+def test_whose_bundle_is_not_up_for_choice(line: Path, tmp_path: Path):
+    with pytest.raises(OperatorFault, match="fitted to participant 'tester', not 'somebody'"):
+        export(line / "run", line / "probes", tmp_path, "mine", "somebody")
+    with pytest.raises(OperatorFault, match="does not hold the output"):
+        export(line / "run", tmp_path, tmp_path, "mine", "tester")
+    train(open_sessions([line / "data"], line), tmp_path / "other", NETWORK, replace(QUICK, steps=1, seed=1))
+    with pytest.raises(OperatorFault, match="another checkpoint"):
+        export(tmp_path / "other", line / "probes", tmp_path, "mine", "tester")
+
+
+def test_probes_of_another_participant_are_refused(line: Path, tmp_path: Path):
+    small_session(tmp_path, trials=50, participant="another")
+    with pytest.raises(OperatorFault, match="participant another"):
+        probe(line / "run", [tmp_path], tmp_path / "probes")
+
+
+def test_too_few_trials_are_refused(line: Path, tmp_path: Path):
+    small_session(tmp_path / "rest")
+    with pytest.raises(OperatorFault, match="no session has a trials table"):
+        probe(line / "run", [tmp_path / "rest"], tmp_path / "probes")
+    small_session(tmp_path / "few", trials=12)
+    with pytest.raises(OperatorFault, match="a probe needs 40"):
+        probe(line / "run", [tmp_path / "few"], tmp_path / "probes")
+
+
+def test_trials_over_lost_bins_are_rejected_and_counted(tmp_path: Path):
+    session = small_session(tmp_path, trials=20)
+    first = session.trial_bins("prestimulus", 128)
+    usable = np.array(session.usable)
+    usable[first[3] + 10] = False
+    usable[first[5] : first[5] + 128, : CHANNELS // 2] = False
+    trials = gather(replace(session, usable=usable), "prestimulus", 128)
+    assert trials.rejected == 2
+    assert len(trials) == 18
+
+
+def test_prestimulus_windows_end_before_the_artifact(tmp_path: Path):
+    session = small_session(tmp_path, trials=20)
+    onsets = np.array([trial.onset_s for trial in session.header.trials])
+    ends = session.trial_bins("prestimulus", 128) + 128
+    assert (ends / 1000 <= onsets - 0.0005 + 1e-9).all()
+    assert (ends / 1000 > onsets - 0.0016).all()
+    assert np.array_equal(session.trial_bins("evoked", 128), np.rint(onsets * 1000) + 170)

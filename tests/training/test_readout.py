@@ -1,0 +1,88 @@
+"""The readout against closed forms, and the leak tests: labels that mean nothing give chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from training.readout import _regression, balanced_accuracy, chance, fit, score
+
+
+def trials(n: int, dimensions: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian features of odd scale and place; the log odds are `strength` times the first of them, standardised."""
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_normal((n, dimensions))
+    labels = rng.random(n) < 1 / (1 + np.exp(-strength * latent[:, 0]))
+    return latent * np.linspace(0.1, 9, dimensions) + 5, labels
+
+
+def test_finds_what_is_there_and_is_calibrated():
+    features, labels = trials(2000, 10, strength=2.0)
+    test_features, test_labels = trials(4000, 10, strength=2.0, seed=1)
+    readout = fit(features, labels)
+    best = balanced_accuracy(test_labels, test_features[:, 0] > 5)
+    found = score(readout.probability(test_features), test_labels, readout.prevalence)
+    assert found["balanced_accuracy"] == pytest.approx(best, abs=0.015)
+    assert found["interval"][0] < found["balanced_accuracy"] < found["interval"][1]
+    assert found["calibration_error"] < 0.03
+
+
+def test_calibration_holds_at_uneven_prevalence():
+    """Balanced classes shift the scores by the log odds of the prevalence; Platt's scaling takes it back."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6000, 3))
+    labels = rng.random(6000) < 1 / (1 + np.exp(-(1.5 * x[:, 0] - 2)))
+    readout = fit(x[:3000], labels[:3000])
+    found = readout.probability(x[3000:])
+    assert found.mean() == pytest.approx(labels[3000:].mean(), abs=0.02)
+    assert score(found, labels[3000:], readout.prevalence)["calibration_error"] < 0.03
+
+
+def test_folded_weights_are_the_same_readout():
+    features, labels = trials(300, 6, strength=2.0)
+    readout = fit(features, labels)
+    unfolded = (features - readout.mean) / readout.scale @ readout.weight + readout.bias
+    expected = 1 / (1 + np.exp(-(readout.slope * unfolded + readout.offset)))
+    assert np.allclose(readout.probability(features), expected)
+
+
+@pytest.mark.parametrize("dimensions", [5, 400])
+def test_regression_is_scikit_learns_also_where_features_outnumber_trials(dimensions: int):
+    features, labels = trials(120, dimensions, strength=2.0)
+    mean, scale, model = _regression(features, labels, 0.01)
+    oracle = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000, tol=1e-8)
+    oracle.fit(StandardScaler().fit_transform(features), labels)
+    mine = (features - mean) / scale @ model.coef_[0] + model.intercept_[0]
+    theirs = oracle.decision_function(StandardScaler().fit_transform(features))
+    assert np.allclose(mine, theirs, atol=5e-3)
+
+
+def test_permuted_labels_give_chance():
+    features, labels = trials(600, 20, strength=3.0)
+    test_features, test_labels = trials(2000, 20, strength=3.0, seed=1)
+    luck = chance(features, labels, test_features, test_labels, c=0.01)
+    assert luck["interval"][0] < 0.5 < luck["interval"][1]
+    assert luck["balanced_accuracy"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_features_that_know_nothing_give_chance():
+    features, labels = trials(600, 20, strength=0.0)
+    test_features, test_labels = trials(4000, 20, strength=0.0, seed=1)
+    readout = fit(features, labels)
+    found = score(readout.probability(test_features), test_labels, readout.prevalence)
+    assert found["interval"][0] < 0.5 < found["interval"][1]
+
+
+def test_interval_covers_as_a_binomials_does():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2 == 0
+    probability = np.where(rng.random(400) < 0.7, labels, ~labels).astype(float)
+    low, high = score(probability, labels, 0.5)["interval"]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.7 * 0.3 / 400), rel=0.15)
+
+
+def test_one_kind_of_answer_cannot_be_fitted():
+    with pytest.raises(ValueError, match="one kind of answer"):
+        fit(np.zeros((50, 2)), np.ones(50, bool))
