@@ -114,60 +114,28 @@ class SignalChain:
         self.rate_hz = rate_hz
         self.n_channels = n_channels
         self.grid = BinGrid.of(rate_hz)
-        self._design = design(settings, rate_hz)
         normaliser = settings.normaliser
         self._window_bins = round(normaliser.window_s * BIN_RATE_HZ)
         self._rewind_samples = int(settings.rewind_s * rate_hz)
         self._min_history = round(normaliser.min_history_s * BIN_RATE_HZ)
         self._most = self.grid.first_sample(SNAPSHOT_BINS)  # samples a call of the kernel: snapshots stay dense
         self._longest_gap = int(settings.longest_gap_s * rate_hz)
-        self._dead_bins = round(settings.dead_after_s * BIN_RATE_HZ)
         self._tiles, self._lanes = kn.tiling(n_channels)
         self._padded = self._tiles * self._lanes
         self._mask = np.ones(n_channels, bool) if mask is None else self._checked_mask(mask)
         self._frozen = self._checked_frozen(frozen)
-        self._constants = np.zeros(kn.N_K, np.int64)
-        self._constants[[kn.K_CHANNELS, kn.K_NUMERATOR, kn.K_DENOMINATOR]] = (
-            n_channels,
-            self.grid.numerator,
-            self.grid.denominator,
-        )
-        self._constants[kn.K_WINDOW] = self._window_bins
-        self._constants[kn.K_MIN_HISTORY] = self._min_history
-        self._constants[kn.K_SETTLE_START] = int(settings.start_settle_s * rate_hz)
-        self._constants[kn.K_DEAD_BINS] = self._dead_bins
-        self._constants[kn.K_FROZEN] = self._frozen is not None
-        self._constants[kn.K_SHORT] = self._design.lengths[0]
-        self._constants[[kn.K_TILES, kn.K_LANES]] = self._tiles, self._lanes
-        self._constants[kn.K_CLIP] = round(settings.clip_uv)
-        filters32 = np.concatenate([self._design.feedback.ravel(), self._design.sums.ravel()])
-        filters64 = np.concatenate(
-            [
-                self._design.step.ravel(),
-                self._design.carry.ravel(),
-                [settings.clip_uv, normaliser.floor_uv],
-            ]
-        )
-        self._rings = kn.aligned((4, self._window_bins + round(settings.rewind_s * BIN_RATE_HZ) + 1024, self._padded))
-        self._reasons = np.zeros(self._rings.shape[1], np.uint8)
-        self._raw = kn.aligned((self._rewind_samples + int(0.1 * rate_hz), self._padded))
+        history = round(settings.rewind_s * BIN_RATE_HZ)
+        self._rings = kn.aligned((self._window_bins + history + 1024, 4, self._padded))
+        self._reasons = np.zeros(len(self._rings), np.uint8)
+        # without rewinding the ring is one segment long, and only carries samples into padded rows
+        rows = int((settings.rewind_s + 0.1) * rate_hz) if settings.rewind_s > 0 else kn.SEGMENT
+        self._raw = kn.aligned((rows, self._padded))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
-        self._f32 = kn.aligned(
-            (self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.SEGMENT,)
-        )
-        self._f64 = kn.aligned((self._tiles * kn.N_F64 * kn.MOST_LANES,), np.float64)
-        self._i64 = kn.aligned((kn.N_SCALARS + kn.N_FACTS * self._padded,), np.int64)
-        self._memory = (
-            self._f32,
-            self._f64,
-            self._i64,
-            self._constants,
-            self._rings,
-            self._reasons,
-            filters32,
-            filters64,
-            kn.aligned((kn.SEGMENT, self._padded)),
-        )
+        self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.TAIL,))
+        self._f64 = kn.aligned((self._tiles * kn.N_F64 * kn.MOST_LANES + kn.N_FILTERS64,), np.float64)
+        self._i64 = kn.aligned((kn.N_SCALARS + kn.N_FACTS * self._padded + kn.N_K,), np.int64)
+        scratch = kn.aligned((kn.SEGMENT, self._padded))
+        self._memory = (self._f32, self._f64, self._i64, self._rings, self._reasons, scratch)
         self._begin(0)
 
     def _begin(self, first_sample: int) -> None:
@@ -177,6 +145,7 @@ class SignalChain:
         for memory in (self._f32, self._f64, self._i64, self._rings, self._reasons):
             memory[...] = 0
         self._reasons[:] = REASON_START  # bins from before the stream
+        self._write_constants()
         at = self._next_bin = self._first_bin
         self._i64[[kn.NEXT_SAMPLE, kn.NEXT_BIN]] = first_sample, at
         self._i64[[kn.BIN_START, kn.BIN_END]] = self.grid.first_sample(at), self.grid.first_sample(at + 1)
@@ -198,6 +167,28 @@ class SignalChain:
         self._snapshots: deque[Snapshot] = deque(maxlen=len(self._raw) // self._most + 8)
         self._snapshot()
         self._plain = not self._blanks
+
+    def _write_constants(self) -> None:
+        """The tails of the three arrays: filters, and the constants of the kernel."""
+        found, settings = design(self.settings, self.rate_hz), self.settings
+        sums = np.zeros((2, kn.LONGEST, 5), np.float32)
+        sums[:, : found.sums.shape[1]] = found.sums
+        self._f32[-kn.N_FILTERS32 :] = np.concatenate([found.feedback.ravel(), sums.ravel()])
+        self._f64[-kn.N_FILTERS64 :] = np.concatenate(
+            [found.step.ravel(), found.carry.ravel(), [settings.normaliser.floor_uv]]
+        )
+        k = self._i64[-kn.N_K :]
+        k[[kn.K_CHANNELS, kn.K_NUMERATOR, kn.K_DENOMINATOR]] = (
+            self.n_channels,
+            self.grid.numerator,
+            self.grid.denominator,
+        )
+        k[[kn.K_WINDOW, kn.K_MIN_HISTORY]] = self._window_bins, self._min_history
+        k[kn.K_SETTLE_START] = int(settings.start_settle_s * self.rate_hz)
+        k[kn.K_DEAD_BINS] = round(settings.dead_after_s * BIN_RATE_HZ)
+        k[kn.K_FROZEN] = self._frozen is not None
+        k[[kn.K_SHORT, kn.K_TILES, kn.K_LANES]] = found.lengths[0], self._tiles, self._lanes
+        k[kn.K_CLIP] = round(settings.clip_uv)
 
     # What has been seen ----------------------------------------------------------------------------------------------
 
@@ -238,17 +229,14 @@ class SignalChain:
         Raises:
             RigFault: samples that come twice, or of another width.
         """
-        if samples_uv.ndim != 2 or samples_uv.shape[1] != self.n_channels:
-            raise RigFault(f"samples: found shape {samples_uv.shape}, expected (samples, {self.n_channels})")
-        if self._plain and first_sample == self._received and len(samples_uv) <= self._most:
-            return self._push_plain(samples_uv)
-        return self._push_any(np.ascontiguousarray(samples_uv, np.float32), first_sample)
-
-    def _push_plain(self, samples_uv: NDArray[np.float32]) -> Bins:
-        """At most `_most` samples that nothing on the timeline touches: one call into the kernel."""
+        n, n_channels = samples_uv.shape
+        if n_channels != self.n_channels:
+            raise RigFault(f"samples: found {n_channels} channels, expected {self.n_channels}")
+        if not self._plain or first_sample != self._received or n > self._most:
+            return self._push_any(np.ascontiguousarray(samples_uv, np.float32), first_sample)
         before = self._next_bin
         after = self._next_bin = kn.push(samples_uv, self._raw, *self._memory)
-        self._received += len(samples_uv)
+        self._received = first_sample + n
         if after >= self._snapshot_due:
             self._snapshot()
         if self._robust is not None:
@@ -269,7 +257,7 @@ class SignalChain:
         for start in range(0, len(samples_uv), self._most):
             part = samples_uv[start : start + self._most]
             if self._plain:
-                self._push_plain(part)
+                self.push(part, self._received)
                 continue
             row = self._received % len(self._raw)
             head = min(len(part), len(self._raw) - row)
@@ -294,8 +282,8 @@ class SignalChain:
 
     def plane(self, which: int, first_bin: int, end_bin: int) -> NDArray[np.float32]:
         """A copy of one plane of the rings, (bins, channels)."""
-        slots = np.arange(first_bin, end_bin) % self._rings.shape[1]
-        return self._rings[which, slots, : self.n_channels]
+        slots = np.arange(first_bin, end_bin) % len(self._rings)
+        return self._rings[slots, which, : self.n_channels]
 
     def recent(self, first_bin: int, end_bin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mean envelope in microvolts, newest z) of the last bins, each (channels,): for a display."""
@@ -480,6 +468,9 @@ class SignalChain:
         return self.grid.bin_of(to_sample)
 
     def _snapshot(self) -> None:
+        if self.settings.rewind_s == 0:
+            self._snapshot_due = NEVER
+            return
         self._snapshots.append((int(self._i64[kn.NEXT_SAMPLE]), self._f32.copy(), self._f64.copy(), self._i64.copy()))
         self._snapshot_due = self.next_bin + SNAPSHOT_BINS
 
@@ -499,11 +490,11 @@ class SignalChain:
     # Small parts -----------------------------------------------------------------------------------------------------
 
     def _facts(self) -> NDArray[np.int64]:
-        return self._i64[kn.N_SCALARS :].reshape(kn.N_FACTS, self._padded)
+        return self._i64[kn.N_SCALARS : -kn.N_K].reshape(kn.N_FACTS, self._padded)
 
     def _channels(self, row: int) -> NDArray[np.float64]:
         """A view of one float64 row of state, (tiles, lanes)."""
-        return self._f64.reshape(self._tiles, kn.N_F64, kn.MOST_LANES)[:, row, : self._lanes]
+        return self._f64[: -kn.N_FILTERS64].reshape(self._tiles, kn.N_F64, kn.MOST_LANES)[:, row, : self._lanes]
 
     def _pad(self, values: NDArray[np.float64], filler: float) -> NDArray[np.float64]:
         padded = np.full(self._padded, filler)

@@ -31,20 +31,23 @@ N_SCALARS = 16
 MASK, DEAD, STILL_RUN, LIVE_RUN, SETTLE, BAD, MOVED = range(7)  # channel facts
 N_FACTS = 7
 # f64 rows
-LOW0, SUM1, SUM2, COUNT, FRESH1, FRESH2, FRESH_COUNT, CENTRE, SCALE = 0, 4, 5, 6, 7, 8, 9, 10, 11
-N_F64 = 12
+LOW0, SUM1, SUM2, COUNT, CENTRE, SCALE = 0, 4, 5, 6, 7, 8
+N_F64 = 9
 # f32: tiles of 13 rows × lanes (8 band-pass states, 5 sums), then rows of `padded`
 N_TILE_ROWS = 13
 N_F32_ROWS = 3  # weight in the reference, last watched value, last sample (held where one is not finite)
-# rings[plane, bin, channel]
+# rings[bin, plane, channel]: what one bin needs lies together
 ENVELOPE, Z, OK, OK_Z = range(4)
 # reasons why a bin is not vouched for
 REASON_START, REASON_BLANK, REASON_GAP = 1, 2, 4
 REASON_HISTORY = 8  # the envelope is good, but the normaliser has not seen enough yet
-# f32 ends with SEGMENT means; one call unboxes ten arrays, 60 ns each, so what belongs together is packed
-# filters32: feedback (4 × 2), then sums (2, longest, 5); filters64: step (2, 16), carry (2, 4), clip, floor
-STEP, CARRY, CLIP, FLOOR = 0, 32, 40, 41
-# constants handed over in one integer array
+# Each array ends with what never changes, because a call unboxes arrays at 60 ns each:
+# f32 with SEGMENT means and the filters (feedback 4 × 2, sums 2 × longest × 5, see design.py),
+# f64 with step (2, 16), carry (2, 4), floor; i64 with the constants below
+LONGEST = 42  # samples of the longest bin, and one
+N_FILTERS32 = 8 + 2 * LONGEST * 5
+TAIL = SEGMENT + N_FILTERS32
+STEP, CARRY, FLOOR, N_FILTERS64 = 0, 32, 40, 41
 (
     K_CHANNELS,
     K_NUMERATOR,
@@ -80,7 +83,7 @@ def tiling(n_channels: int) -> tuple[int, int]:
 def filter_segment(source, row, n, f32, k, filters32, sums_at):  # type: ignore[no-untyped-def]
     """Re-reference, clip, band-pass, rectify, and the five weighted sums, for n samples inside one bin."""
     tiles, lanes = k[K_TILES], k[K_LANES]
-    means = f32[f32.shape[0] - SEGMENT :]
+    means = f32[f32.shape[0] - TAIL : f32.shape[0] - N_FILTERS32]
     clip = np.float32(k[K_CLIP])
     a11, a12, a21, a22 = filters32[0], filters32[1], filters32[2], filters32[3]
     a31, a32, a41, a42 = filters32[4], filters32[5], filters32[6], filters32[7]
@@ -117,7 +120,7 @@ def filter_segment(source, row, n, f32, k, filters32, sums_at):  # type: ignore[
 def settle_filters(source, row, f32, f64, k):  # type: ignore[no-untyped-def]
     """The state that a constant equal to the first sample would have left: band-pass output 0 from the start."""
     tiles, lanes = k[K_TILES], k[K_LANES]
-    mean = f32[f32.shape[0] - SEGMENT]
+    mean = f32[f32.shape[0] - TAIL]
     clip = np.float32(k[K_CLIP])
     for tile in range(tiles):
         s = f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES]
@@ -133,7 +136,7 @@ def settle_filters(source, row, f32, f64, k):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath=FAST)
 def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
     """The re-reference is the mean over the channels that are in the mask and not dead."""
-    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
+    weight = f32[f32.shape[0] - TAIL - 2 * padded : f32.shape[0] - TAIL - padded]
     mask = i64[N_SCALARS + MASK * padded : N_SCALARS + (MASK + 1) * padded]
     dead = i64[N_SCALARS + DEAD * padded : N_SCALARS + (DEAD + 1) * padded]
     n = 0
@@ -149,7 +152,7 @@ def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath=FAST)
 def watch(source, row, f32, i64, padded, n_channels):  # type: ignore[no-untyped-def]
     """Twice a bin: has the raw value moved since the last look?"""
-    last = f32[f32.shape[0] - SEGMENT - padded : f32.shape[0] - SEGMENT]
+    last = f32[f32.shape[0] - TAIL - padded : f32.shape[0] - TAIL]
     x = source[row]
     n_moved = 0
     for c in range(padded):
@@ -192,7 +195,7 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
     """Close the open bin: envelope, health of the channels, z; open the next."""
     padded = rings.shape[2]
     at = i64[NEXT_BIN]
-    slot = at % rings.shape[1]
+    slot = at % rings.shape[0]
     start = i64[BIN_START]
     which = 0 if i64[BIN_END] - start == k[K_SHORT] else 1
     reason = 0
@@ -202,12 +205,12 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
         reason |= REASON_BLANK
     if start < i64[SETTLE_GAP]:
         reason |= REASON_GAP
-    leaving = reasons[(at - k[K_WINDOW]) % rings.shape[1]]
+    leaving = reasons[(at - k[K_WINDOW]) % rings.shape[0]]
     i64[HISTORY] += np.int64(reason == 0) - np.int64(leaving & ~REASON_HISTORY == 0)
     short = REASON_HISTORY if k[K_FROZEN] == 0 and i64[HISTORY] < k[K_MIN_HISTORY] else 0
     reasons[slot] = reason | short
-    low_pass_step(f32, f64, rings[ENVELOPE, slot], filters64, k, which)
-    health(f32, i64, rings[OK, slot], reason, k)
+    low_pass_step(f32, f64, rings[slot, ENVELOPE], filters64, k, which)
+    health(f32, i64, rings[slot, OK], reason, k)
     normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
     if i64[WEIGH] != 0:
         weigh(f32, i64, padded)
@@ -221,7 +224,7 @@ def health(f32, i64, ok, reason, k):  # type: ignore[no-untyped-def]
     Dead: flat, or never finite, for K_DEAD_BINS bins in a row; alive again after as many good ones.
     """
     padded = ok.shape[0]
-    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
+    weight = f32[f32.shape[0] - TAIL - 2 * padded : f32.shape[0] - TAIL - padded]
     vouch = np.float32(1) if reason == 0 else np.float32(0)
     for c in range(padded):
         ok[c] = vouch if weight[c] > 0 else np.float32(0)
@@ -229,7 +232,7 @@ def health(f32, i64, ok, reason, k):  # type: ignore[no-untyped-def]
     i64[ALL_MOVED] = 0
     if all_moved and i64[ANY_BAD] == 0 and i64[TROUBLE] == 0:
         return  # as nearly always: everyone alive, nobody under suspicion
-    facts = i64[N_SCALARS:].reshape(N_FACTS, padded)
+    facts = i64[N_SCALARS : N_SCALARS + N_FACTS * padded].reshape(N_FACTS, padded)
     moved = facts[MOVED]
     dead, settle, bad = facts[DEAD], facts[SETTLE], facts[BAD]
     still_run, live_run = facts[STILL_RUN], facts[LIVE_RUN]
@@ -259,29 +262,25 @@ def health(f32, i64, ok, reason, k):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def normalise(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
-    """z of one bin against the trailing window, that bin included, or against frozen statistics."""
-    tiles, lanes, window, n_slots = k[K_TILES], k[K_LANES], k[K_WINDOW], rings.shape[1]
+    """z of one bin against the trailing window, that bin included, or against frozen statistics.
+
+    Running sums in float64: a day of adding and subtracting moves them by one part in 10¹².
+    """
+    tiles, lanes, window, n_slots = k[K_TILES], k[K_LANES], k[K_WINDOW], rings.shape[0]
     slot, leaving = at % n_slots, (at - window) % n_slots
-    turn = (at + 1) % window == 0
     min_history = np.float64(max(k[K_MIN_HISTORY], 1))
     for tile in range(tiles):
         first, last = tile * lanes, (tile + 1) * lanes
         f = f64[tile * N_F64 * MOST_LANES : (tile + 1) * N_F64 * MOST_LANES]
-        e_new, w_new = rings[ENVELOPE, slot, first:last], rings[OK, slot, first:last]
-        e_old, w_old = rings[ENVELOPE, leaving, first:last], rings[OK, leaving, first:last]
-        z, vouched = rings[Z, slot, first:last], rings[OK_Z, slot, first:last]
+        e_new, w_new = rings[slot, ENVELOPE, first:last], rings[slot, OK, first:last]
+        e_old, w_old = rings[leaving, ENVELOPE, first:last], rings[leaving, OK, first:last]
+        z, vouched = rings[slot, Z, first:last], rings[slot, OK_Z, first:last]
         for c in range(lanes):
             e, w = np.float64(e_new[c]), np.float64(w_new[c])
             eo, wo = np.float64(e_old[c]), np.float64(w_old[c])
             f[SUM1 * MOST_LANES + c] += w * e - wo * eo
             f[SUM2 * MOST_LANES + c] += w * e * e - wo * eo * eo
             f[COUNT * MOST_LANES + c] += w - wo
-            f[FRESH1 * MOST_LANES + c] += w * e
-            f[FRESH2 * MOST_LANES + c] += w * e * e
-            f[FRESH_COUNT * MOST_LANES + c] += w
-        if turn:  # the fresh sums now hold exactly the window: rounding never builds up
-            f[SUM1 * MOST_LANES : FRESH1 * MOST_LANES] = f[FRESH1 * MOST_LANES : CENTRE * MOST_LANES]
-            f[FRESH1 * MOST_LANES : CENTRE * MOST_LANES] = 0.0
         if k[K_FROZEN] != 0:
             for c in range(lanes):
                 above = np.float32(np.float64(e_new[c]) - f[CENTRE * MOST_LANES + c])
@@ -313,8 +312,8 @@ def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def
     Mended is held: dropping the channel from the mean instead would step all the others by its offset.
     """
     padded = source.shape[1]
-    means = f32[f32.shape[0] - SEGMENT :]
-    weight = f32[f32.shape[0] - SEGMENT - 2 * padded : f32.shape[0] - SEGMENT - padded]
+    means = f32[f32.shape[0] - TAIL : f32.shape[0] - N_FILTERS32]
+    weight = f32[f32.shape[0] - TAIL - 2 * padded : f32.shape[0] - TAIL - padded]
     whole = True
     for i in range(n):
         x = source[row + i]
@@ -326,7 +325,7 @@ def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def
     if whole:
         return False
     bad = i64[N_SCALARS + BAD * padded : N_SCALARS + (BAD + 1) * padded]
-    held = f32[f32.shape[0] - SEGMENT - 3 * padded : f32.shape[0] - SEGMENT - 2 * padded]
+    held = f32[f32.shape[0] - TAIL - 3 * padded : f32.shape[0] - TAIL - 2 * padded]
     i64[ANY_BAD] = 1
     if i64[FRESH] != 0:  # nothing to hold yet: the mean of the others
         total, count = np.float32(0), np.float32(0)
@@ -351,11 +350,16 @@ def reference(source, row, n, f32, i64, scratch):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True)
-def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
+def process(source, row, n, f32, f64, i64, rings, reasons, scratch):  # type: ignore[no-untyped-def]
     """Rows `row … row+n` of `source` (padded rows), the next samples of the stream, through the whole chain.
 
     Returns the next bin.
     """
+    k, filters32, filters64 = (
+        i64[i64.shape[0] - N_K :],
+        f32[f32.shape[0] - N_FILTERS32 :],
+        f64[f64.shape[0] - N_FILTERS64 :],
+    )
     done = 0
     padded = rings.shape[2]
     while done < n:
@@ -363,7 +367,7 @@ def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters
         at = i64[NEXT_SAMPLE] - i64[BIN_START]
         length = i64[BIN_END] - i64[BIN_START]
         which = 0 if length == k[K_SHORT] else 1
-        sums_at = 8 + 5 * (which * (k[K_SHORT] + 1) + at)
+        sums_at = 8 + 5 * (which * LONGEST + at)
         half = length // 2
         if i64[WEIGH] != 0 and at == 0:
             weigh(f32, i64, padded)
@@ -377,7 +381,7 @@ def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters
             settle_filters(rows, first, f32, f64, k)
             i64[FRESH] = 0
         filter_segment(rows, first, take, f32, k, filters32, sums_at)
-        f32[f32.shape[0] - SEGMENT - 3 * padded : f32.shape[0] - SEGMENT - 2 * padded] = rows[first + take - 1]
+        f32[f32.shape[0] - TAIL - 3 * padded : f32.shape[0] - TAIL - 2 * padded] = rows[first + take - 1]
         i64[NEXT_SAMPLE] += take
         done += take
         if i64[NEXT_SAMPLE] == i64[BIN_END]:
@@ -386,10 +390,15 @@ def process(source, row, n, f32, f64, i64, k, rings, reasons, filters32, filters
 
 
 @njit(nogil=True, cache=True)
-def push(x, raw, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
-    """Keep the samples in the ring of raw samples, then process them from there. Returns the next bin."""
+def push(x, raw, f32, f64, i64, rings, reasons, scratch):  # type: ignore[no-untyped-def]
+    """Keep the samples in the ring of raw samples, then process them from there. Returns the next bin.
+
+    Where no history is kept (a ring of one segment) and no channel is padded, they are processed where they are.
+    """
     n, n_channels = x.shape
     n_rows = raw.shape[0]
+    if n_rows == SEGMENT and n_channels == raw.shape[1]:
+        return process(x, 0, n, f32, f64, i64, rings, reasons, scratch)
     done = 0
     while done < n:
         row = i64[NEXT_SAMPLE] % n_rows
@@ -398,17 +407,18 @@ def push(x, raw, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch
             into, out_of = raw[row + i], x[done + i]
             for c in range(n_channels):
                 into[c] = out_of[c]
-        process(raw, row, take, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch)
+        process(raw, row, take, f32, f64, i64, rings, reasons, scratch)
         done += take
     return i64[NEXT_BIN]
 
 
 @njit(nogil=True, cache=True)
-def skip(to_sample, f32, f64, i64, k, rings, reasons, filters32, filters64, scratch):  # type: ignore[no-untyped-def]
+def skip(to_sample, f32, f64, i64, rings, reasons, scratch):  # type: ignore[no-untyped-def]
     """Samples up to `to_sample` never came: close the bins that they touch, start the filters anew behind them.
 
     Returns the next bin.
     """
+    k, filters64 = i64[i64.shape[0] - N_K :], f64[f64.shape[0] - N_FILTERS64 :]
     while i64[BIN_END] <= to_sample:
         for tile in range(k[K_TILES]):
             first = tile * N_TILE_ROWS * MOST_LANES
@@ -431,9 +441,9 @@ def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-u
     reason = 0
     usable[:] = True
     for b in range(n_bins):
-        slot = (first_bin + b) % rings.shape[1]
+        slot = (first_bin + b) % rings.shape[0]
         reason |= reasons[slot]
-        z, ok = rings[Z, slot], rings[OK_Z, slot]
+        z, ok = rings[slot, Z], rings[slot, OK_Z]
         for c in range(n_channels):
             window[c, b] = z[c]
             usable[c] = usable[c] and ok[c] > 0

@@ -111,12 +111,12 @@ def median_and_mad(row, n):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _advance(rings, values, counts, at, window, min_history, floor):  # type: ignore[no-untyped-def]
-    n_slots, padded = rings.shape[1], rings.shape[2]
+    n_slots, padded = rings.shape[0], rings.shape[2]
     slot, leaving = at % n_slots, (at - window) % n_slots
     for c in range(padded):
         row, n = values[c], counts[c]
-        comes, goes = rings[OK, slot, c] > 0, rings[OK, leaving, c] > 0
-        new, old = rings[ENVELOPE, slot, c], rings[ENVELOPE, leaving, c]
+        comes, goes = rings[slot, OK, c] > 0, rings[leaving, OK, c] > 0
+        new, old = rings[slot, ENVELOPE, c], rings[leaving, ENVELOPE, c]
         if comes and goes:
             _replace(row, n, old, new)
         elif comes:
@@ -126,24 +126,24 @@ def _advance(rings, values, counts, at, window, min_history, floor):  # type: ig
             _remove(row, n, old)
             n -= 1
         counts[c] = n
-        rings[Z, slot, c] = 0
-        rings[OK_Z, slot, c] = 0
+        rings[slot, Z, c] = 0
+        rings[slot, OK_Z, c] = 0
         if comes and n >= min_history:
             centre, mad = median_and_mad(row, n)
-            rings[Z, slot, c] = (new - centre) / max(1.4826 * mad, floor)
-            rings[OK_Z, slot, c] = 1
+            rings[slot, Z, c] = (new - centre) / max(1.4826 * mad, floor)
+            rings[slot, OK_Z, c] = 1
 
 
 @njit(nogil=True, cache=True)
 def _undo(rings, values, counts, at, window):  # type: ignore[no-untyped-def]
-    n_slots, padded = rings.shape[1], rings.shape[2]
+    n_slots, padded = rings.shape[0], rings.shape[2]
     slot, leaving = at % n_slots, (at - window) % n_slots
     for c in range(padded):
-        if rings[OK, slot, c] > 0:
-            _remove(values[c], counts[c], rings[ENVELOPE, slot, c])
+        if rings[slot, OK, c] > 0:
+            _remove(values[c], counts[c], rings[slot, ENVELOPE, c])
             counts[c] -= 1
-        if rings[OK, leaving, c] > 0:
-            _insert(values[c], counts[c], rings[ENVELOPE, leaving, c])
+        if rings[leaving, OK, c] > 0:
+            _insert(values[c], counts[c], rings[leaving, ENVELOPE, c])
             counts[c] += 1
 
 
