@@ -13,6 +13,7 @@ from collections import deque
 
 STALE_S = 0.25  # stamps so far from the arrival clock, or so much in one pull, are not "now"
 WINDOW_S = 0.1
+SLACK_S = 0.001  # arrivals are no more exact than that
 FASTEST = 1.1  # times the nominal rate
 DECAY = 1e-3  # the best lead is forgotten at this rate, so that a clock 0.1 % slow is not taken for a stream behind
 
@@ -28,7 +29,7 @@ class BacklogGauge:
     def push(self, next_sample: int, rows: int, newest_time: float, arrival: float) -> bool:
         """True while the samples up to `next_sample`, `rows` of them in this pull, must not be decoded as now."""
         lead = next_sample / self.rate_hz - arrival
-        while len(self._history) > 1 and self._history[1][0] <= arrival - WINDOW_S:
+        while len(self._history) > 1 and arrival - self._history[1][0] >= WINDOW_S - SLACK_S:
             self._history.popleft()
         if self._history:
             self._best -= DECAY * (arrival - self._history[-1][0])
@@ -37,6 +38,6 @@ class BacklogGauge:
         self._history.append((arrival, self._best))
         since, best_then = self._history[0]
         span = arrival - since
-        fast = span >= WINDOW_S and lead - best_then > (FASTEST - 1.0) * span
+        fast = span >= WINDOW_S - SLACK_S and lead - best_then > (FASTEST - 1.0) * span
         stale = abs(arrival - newest_time) > STALE_S
         return fast or behind or stale or rows > STALE_S * self.rate_hz

@@ -45,6 +45,9 @@ class NeoRecording:
         rate_hz = rates_hz[name]
         self._read_segments(rate_hz)
         self.info = StreamInfo("replay", name, rate_hz, ArrayMap(self._labels), session=path.stem)
+        for index, stretch in enumerate(self.stretches):
+            if stretch.n_samples:
+                self.rows(index, stretch.n_samples - 1, stretch.n_samples)  # a file cut short is known before it plays
         self.markers = self._events()
         self.malformed_markers = 0
         self.began: datetime | None = self._reader.raw_annotations["blocks"][0].get("rec_datetime")
@@ -60,7 +63,7 @@ class NeoRecording:
         for channel in channels:
             if str(channel["units"]) not in MICROVOLTS_PER:
                 raise RigFault(
-                    f"{path}, channel {channel['name']}: unknown unit {channel['units']!r}, expected uV, mV or V"
+                    f"{path}, channel {channel['name']}: unknown unit '{channel['units']}', expected uV, mV or V"
                 )
         to_uv = np.array([MICROVOLTS_PER[str(channel["units"])] for channel in channels])
         self.dtype = np.dtype(str(channels["dtype"][0]))
@@ -101,7 +104,9 @@ class NeoRecording:
                 block_index=0, seg_index=stretch, i_start=start, i_stop=stop, stream_index=self._stream
             )
         except (OSError, ValueError, IndexError) as error:
-            raise RigFault(f"{self._path}: cannot be read at row {start} ({one_line(error)}); copy it again") from error
+            raise RigFault(
+                f"{self._path}: cut short or damaged at row {start} ({one_line(error)}); copy it again"
+            ) from error
         return rows if len(self._columns) == rows.shape[1] else rows[:, self._columns]
 
     def close(self) -> None:

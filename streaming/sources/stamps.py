@@ -5,7 +5,7 @@ sender's chunk is therefore exact, and everything that happens shows as a step b
 piece's first stamp from where the line through the past expects it, in samples. Two kinds of rig must be served:
 
   exact stamps (a sample counter; our simulator and replay): steps are below a tenth of a sample. After 200 ms of that,
-  longer than one chunk that came in parts, the stream is *quiet*: half a sample or more is a loss, seen at once and
+  longer than one chunk that came in parts (1 s after jitter), the stream is *quiet*: half a sample or more is a loss, seen at once and
   counted exactly.
 
   stamps taken at the push: milliseconds of jitter, now late, now early. One late push is not a loss: the pieces behind
@@ -35,6 +35,7 @@ QUIET_SAMPLES = 0.1  # steps below this are those of exact stamps
 TOLERANCE_SAMPLES = 0.5
 PERSIST_S = 0.2
 PERSIST_STEPS = 3
+FORGET_S = 1.0  # after so long without a step, the jitter that was is over
 YOUNG_STEPS = 8  # a jittering stream's tolerance is not known before so many; its line is still being found
 DOUBT_S = 0.02
 DOUBLED_MEMORY_S = 1.0
@@ -182,7 +183,9 @@ class StampTracker:
         return self._line[0] + (index - self._line[1]) / self.rate_hz
 
     def _quiet(self) -> bool:
-        return self._exact_samples >= PERSIST_S * self.rate_hz
+        return (
+            self._exact_samples >= PERSIST_S * self.rate_hz and max(self._deviations, default=0.0) < TOLERANCE_SAMPLES
+        )
 
     def _tolerance(self) -> float:
         return max(TOLERANCE_SAMPLES, 4.0 * median(self._deviations)) if self._deviations else TOLERANCE_SAMPLES
@@ -195,6 +198,7 @@ class StampTracker:
         first, rows = float(stamps[start]), stop - start
         if self._line is None:
             self._line = (first, 0)
+            self._exact_samples = rows
         else:
             self._judge(first, rows, arrival)
         self._seen[first] = rows
@@ -221,10 +225,11 @@ class StampTracker:
         if self._quiet() and deviation > TOLERANCE_SAMPLES and possible:
             self._lost(round(deviation))
             return
-        if abs(step) < QUIET_SAMPLES:  # the rest of a chunk, or exact stamps: tells nothing new of the jitter
-            self._exact_samples += rows
-        else:
-            self._exact_samples = 0
+        follows = abs(step) < QUIET_SAMPLES
+        self._exact_samples = rows + (self._exact_samples if follows else 0)
+        if self._exact_samples > FORGET_S * self.rate_hz:
+            self._deviations.clear()
+        if not follows:  # what follows is the rest of a chunk, or exact: it tells nothing new of the jitter
             in_tolerance = abs(deviation) <= tolerance
             if in_tolerance or (self._doubt and (deviation > 0) != (self._doubt[0] > 0)):
                 self._resolve(0.0)  # what was in doubt came back: jitter
