@@ -51,6 +51,8 @@ def mua(
     out = Path(out)
     if out.exists():
         raise OperatorFault(f"{out} is there already and is never overwritten; choose another --out")
+    if not out.parent.is_dir():
+        raise OperatorFault(f"{out.parent}: no such folder; make it first")
     settings = settings or ChainSettings()
     source = open_recording(recording, stream, pace=None, chunk_s=BLOCK_S, scale_uv=scale_uv)
     partial = out.with_name(f".{out.stem}.partial.nwb")

@@ -5,8 +5,8 @@ sender's chunk is therefore exact, and everything that happens shows as a step b
 piece's first stamp from where the line through the past expects it, in samples. Two kinds of rig must be served:
 
   exact stamps (a sample counter; our simulator and replay): steps are below a tenth of a sample. After 200 ms of that,
-  longer than one chunk that came in parts (1 s after jitter), the stream is *quiet*: half a sample or more is a loss, seen at once and
-  counted exactly.
+  longer than one chunk that came in parts (1 s after jitter), the stream is *quiet*: half a sample or more is a loss,
+  seen at once and counted exactly.
 
   stamps taken at the push: milliseconds of jitter, now late, now early. One late push is not a loss: the pieces behind
   it come back to the line, while a loss lifts all that follow. So a deviation above the tolerance (four times the
@@ -221,7 +221,8 @@ class StampTracker:
         possible = deviation <= (arrival - self._last_arrival + 1.0) * self.rate_hz
         if step < -tolerance:
             self._counters.backward_timestamps += 1
-            note(self._counters, f"timestamps stepped back by {-step / self.rate_hz * 1e3:.3f} ms")
+            if not self._counters.last_problem.startswith("timestamps stepped back"):  # a jittering rig does it often
+                note(self._counters, f"timestamps stepped back by {-step / self.rate_hz * 1e3:.3f} ms")
         if self._quiet() and deviation > TOLERANCE_SAMPLES and possible:
             self._lost(round(deviation))
             return
