@@ -18,7 +18,8 @@ from streaming.participant.stimulation import Delivered
 
 FOLLOWED_S = 0.6
 TAIL = ((0.03, 0.3e-3), (0.006, 3e-3), (0.0003, 100e-3))  # share of the amplitude and time constant, other electrodes
-TAIL_OWN = ((0.10, 1e-3), (0.02, 8e-3), (0.0003, 100e-3))  # the stimulated electrode
+TAIL_OWN = ((0.10, 1e-3), (0.02, 8e-3), (0.0003, 100e-3))  # the stimulated electrode; without fast settle it is
+TAIL_OWN_SETTLED = ((0.01, 1e-3), (0.001, 8e-3), (0.0003, 100e-3))  # beyond 3 z until 5 ms into the decoding window
 JITTER_SAMPLES = 0.1
 
 
@@ -41,7 +42,8 @@ def artifact(
     n = round(FOLLOWED_S * rate)
     pulse = _boxes(start + phase + gap, phase, n) - _boxes(start, phase, n)
     end = start + 2 * phase + gap
-    wave = np.stack([pulse + _tails(end, TAIL, rate, n), pulse + _tails(end, TAIL_OWN, rate, n)], axis=1)
+    own_tail = TAIL_OWN_SETTLED if settings.fast_settle else TAIL_OWN
+    wave = np.stack([pulse + _tails(end, TAIL, rate, n), pulse + _tails(end, own_tail, rate, n)], axis=1)
 
     own = electrode - 1
     coupling = draws.at(settings.seed, "coupling", own)

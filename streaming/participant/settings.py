@@ -37,6 +37,7 @@ class ParticipantSettings:
     threshold_spread: float = 0.45  # standard deviation of ln(threshold) over electrodes
     evoked: bool = True  # neural response to a stimulus
     artifacts: bool = True  # electrical response to a stimulus
+    fast_settle: bool = True  # the amplifier is short-circuited after pulses on the stimulated electrode
     faults: bool = False  # dead and shorted electrodes, lost packets
 
     def __post_init__(self) -> None:
