@@ -128,7 +128,7 @@ def bundle(repository: Path, name: str = "default", repeats: int = 2000) -> dict
     found: dict[str, Any] = {"unit": "ms per window, one thread"}
     for precision in ("float32", "int8"):
         with NoiseFloor() as floor:
-            found[precision] = _steps(open_bundle(path, precision=precision), repeats)  # type: ignore[arg-type]
+            found[precision] = _steps(open_bundle(path, precision=precision), repeats)
         found["noise_floor_ms"] = floor.percentiles_ms()
     return found
 

@@ -95,4 +95,15 @@ def export(
     export(checkpoint, probes, out, name, participant)
 
 
-COMMANDS = (decode, mua, pretrain, probe, export)
+def bench(
+    rows: Annotated[list[str] | None, typer.Argument(help="Which rows; all where none is named.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the whole path is watched.")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="JSON file, not there yet.")] = None,
+) -> None:
+    """Measure each stage and the whole path on this machine, beside its noise floor."""
+    from server.bench.main import bench
+
+    bench(rows or [], seconds, out)
+
+
+COMMANDS = (decode, mua, pretrain, probe, export, bench)

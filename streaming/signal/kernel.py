@@ -441,12 +441,15 @@ def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-u
     reason = 0
     usable[:] = True
     for b in range(n_bins):
-        slot = (first_bin + b) % rings.shape[0]
-        reason |= reasons[slot]
-        z, ok = rings[slot, Z], rings[slot, OK_Z]
-        for c in range(n_channels):
-            window[c, b] = z[c]
-            usable[c] = usable[c] and ok[c] > 0
+        reason |= reasons[(first_bin + b) % rings.shape[0]]
+    for first in range(0, n_channels, 16):  # 16 rows at a time stay in the first cache
+        last = min(first + 16, n_channels)
+        for b in range(n_bins):
+            slot = (first_bin + b) % rings.shape[0]
+            z, ok = rings[slot, Z], rings[slot, OK_Z]
+            for c in range(first, last):
+                window[c, b] = z[c]
+                usable[c] &= ok[c] > 0
     for c in range(n_channels):
         if not usable[c]:
             window[c] = 0.0

@@ -1,0 +1,59 @@
+"""`phosphene mua` on an uncompressed 96-channel NWB file: speed, and memory against length."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_RUN = """
+import json, resource, sys, time
+from pathlib import Path
+from training.mua import mua
+from streaming.signal.chain import SignalChain
+from streaming.signal.settings import ChainSettings
+import numpy, training.mua
+warm = SignalChain(ChainSettings(), 30000, 96)
+warm.push(numpy.zeros((60, 96), numpy.float32), 0)
+started = time.perf_counter()
+mua(Path(sys.argv[1]), Path(sys.argv[2]))
+taken = time.perf_counter() - started
+print(json.dumps({"seconds": taken, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}))
+"""
+
+
+def mua(lengths_s: tuple[float, float] = (60.0, 240.0)) -> dict[str, Any]:
+    """Times real time on one core, kernels compiled, and peak memory for two lengths of recording."""
+    from streaming.participant.settings import ParticipantSettings
+    from training.simulate import write_dataset
+
+    found: dict[str, Any] = {"unit": "× real time, one core", "runs": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for length in lengths_s:
+            there = Path(folder) / f"{length:g}"
+            (recording,) = write_dataset(there, "rest", ParticipantSettings(), sessions=1, minutes=length / 60)
+            done = subprocess.run(
+                [sys.executable, "-c", _RUN, str(recording), str(there / "mua.nwb")],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=_one_core(),
+            )
+            run = json.loads(done.stdout.strip().splitlines()[-1])
+            found["runs"].append(
+                {
+                    "recording_s": length,
+                    "real_time_factor": length / run["seconds"],
+                    "peak_memory_mb": run["memory_mb"],
+                }
+            )
+    return found
+
+
+def _one_core() -> dict[str, str]:
+    import os
+
+    return os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}

@@ -1,0 +1,77 @@
+"""`phosphene bench`: each figure beside the host's own noise floor, the machine named, everything in one JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from models.errors import OperatorFault
+from server.bench import files, path, stages
+from server.bench.measure import machine
+from server.settings import PACKAGED
+
+ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
+    "chain-96": lambda seconds: stages.chain(96),
+    "chain-1024": lambda seconds: stages.chain(1024, 2000),
+    "robust": lambda seconds: stages.robust(),
+    "bundle": lambda seconds: stages.bundle(PACKAGED),
+    "mua": lambda seconds: files.mua(),
+    "startup": lambda seconds: path.startup(),
+    "path": lambda seconds: path.path(seconds),
+    "fanout": lambda seconds: path.fanout(),
+}
+NEEDS_TRAIN = {"mua"}
+
+
+def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:
+    """Run the rows that are named, or all; print them, and write them to `out`.
+
+    Raises:
+        OperatorFault: no such row, or an output that exists.
+    """
+    if unknown := [row for row in rows if row not in ROWS]:
+        raise OperatorFault(f"bench: no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    if out is not None and out.exists():
+        raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
+    console = Console(stderr=True)
+    found: dict[str, Any] = {"machine": machine(), "rows": {}}
+    for row in rows or list(ROWS):
+        try:
+            with console.status(row):
+                found["rows"][row] = ROWS[row](seconds)
+        except ImportError as missing:
+            if rows or row not in NEEDS_TRAIN:
+                raise OperatorFault(f"bench {row}: {missing}; pip install 'phosphene[train]'") from missing
+            console.print(f"{row}: left out, it needs the extra 'train'")
+            continue
+        console.print(_table(row, found["rows"][row]))
+    if out is not None:
+        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return found
+
+
+def _table(title: str, row: dict[str, Any]) -> Table:
+    table = Table(title=f"{title}  ({row.get('unit', '')})", title_justify="left")
+    for column in ("", "p50", "p99", "p99.9", "max"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, value in _flat(row):
+        if isinstance(value, dict) and "p50" in value:
+            table.add_row(name, *(f"{value[key]:.3g}" for key in ("p50", "p99", "p99.9", "max")))
+        elif name != "unit":
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _flat(row: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in row.items():
+        if isinstance(value, dict) and "p50" not in value:
+            flat += _flat(value, f"{before}{name}.")
+        else:
+            flat.append((before + name, value))
+    return flat
