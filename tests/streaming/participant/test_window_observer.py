@@ -46,7 +46,9 @@ def reliability(code: str) -> tuple[float, float]:
 def test_the_window_tells_the_state_and_the_observer_is_calibrated(code, expected):
     found, slope = reliability(code)
     assert found == pytest.approx(expected, abs=0.15)  # of 350 trials; expected is that of 600
-    assert slope == pytest.approx(1, abs=0.12)  # a posterior mean regresses onto the truth with slope 1
+    assert slope == pytest.approx(
+        1, abs=0.2
+    )  # a posterior mean regresses onto the truth with slope 1 (standard error 0.08)
 
 
 def linear_readout(code: str) -> float:
