@@ -24,7 +24,7 @@ from streaming.predictions import Flag, Prediction
 if TYPE_CHECKING:
     from server.service import Service
 
-disable_created_metrics()  # a second series beside each counter that nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter that nobody asks for
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # seconds; boundaries on the objectives (20 ms, 50 ms), since a classic histogram can only answer at its boundaries
