@@ -14,7 +14,8 @@ from streaming.participant import draws
 from streaming.participant.blocks import BlockStream
 from streaming.participant.settings import BIN_RATE_HZ, ParticipantSettings
 
-BLOCK_BINS = 1000
+BLOCK_BINS = 100  # short, so that no block holds a live stream up for a millisecond
+KEEP_EVERY = 160  # blocks between kept states
 STATE_TAU_S = 2.0
 VIGILANCE_TAU_S = 120.0
 VIGILANCE_SD = 0.5
@@ -53,11 +54,11 @@ class Latent:
         self._path = (settings.seed, settings.day, settings.session, "latent")
         first = draws.at(*self._path, "first").standard_normal(2 + N_RHYTHM)
         first[1] *= VIGILANCE_SD
-        self._blocks = BlockStream[NDArray[np.float64], NDArray[np.float64]](first, self._make)
+        self._blocks = BlockStream[NDArray[np.float64], NDArray[np.float64]](first, self._make, KEEP_EVERY)
         self._dynamics = rhythm_dynamics()
 
     def block(self, index: int) -> NDArray[np.float64]:
-        """Bins 1000·index … 1000·index + 999, (1000, 10). Not to be written to."""
+        """Bins 100·index … 100·index + 99, (100, 10). Not to be written to."""
         return self._blocks.block(index)
 
     def read(self, first_bin: int, n: int) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from streaming.participant.participant import Participant
 from streaming.participant.settings import N_ELECTRODES
 
 BLOCK_BINS = 200
+KEEP_EVERY = 160  # blocks between kept states
 NOISE_TAU_MS = 1.5
 NOISE_KEEP = float(np.exp(-1 / NOISE_TAU_MS))
 
@@ -38,7 +39,7 @@ class LevelA:
         self._path = (settings.seed, settings.day, settings.session, "envelope noise")
         self._mixing = np.linalg.cholesky(noise_correlation(participant.anatomy)).T.astype(np.float32)
         self._noise = BlockStream[NDArray[np.float32], NDArray[np.float32]](
-            self._white("first", 1)[0], self._make_noise
+            self._white("first", 1)[0], self._make_noise, KEEP_EVERY
         )
 
     def seek(self, bin_index: int) -> None:

@@ -18,6 +18,8 @@ from streaming.participant.stimulation import (
     response,
 )
 
+RESPONSES_HELD = 8
+
 
 class Participant:
     """Who is recorded. `LevelA` and `Broadband` are two instruments that look at one participant.
@@ -32,6 +34,7 @@ class Participant:
         self.latent = Latent(self.settings)
         self.delivered: list[Delivered] = []  # in order of onset
         self.horizon_sample = 0
+        self._responses: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._drive_index, self._drive_block = -1, np.empty(0, dtype=np.float32)
 
     def stimulate(self, stimulation: Stimulation, onset_sample: int) -> Delivered:
@@ -53,9 +56,8 @@ class Participant:
         threshold = float(self.anatomy.threshold_ua[electrode - 1])
         probability = float(percept_probability(self.settings, current, threshold, state))
         perceived = bool(rng.random() < probability)
-        course, space = response(self.settings, self.anatomy, stimulation, perceived, rng.uniform(*IGNITION_ONSET_MS))
         delivered = Delivered(
-            stimulation, number, onset_sample, onset_bin, state, probability, perceived, course, space
+            stimulation, number, onset_sample, onset_bin, state, probability, perceived, rng.uniform(*IGNITION_ONSET_MS)
         )
         self.delivered.append(delivered)
         return delivered
@@ -91,9 +93,18 @@ class Participant:
             start = delivered.onset_bin - first_bin
             lo, hi = max(0, start), min(n, start + RESPONSE_BINS)
             if lo < hi:
-                course = delivered.time_course[lo - start : hi - start]
-                out[lo:hi] += course[:, :1] * delivered.space[0] + course[:, 1:] * delivered.space[1]
+                course, space = self._response(delivered)
+                course = course[lo - start : hi - start]
+                out[lo:hi] += course[:, :1] * space[0] + course[:, 1:] * space[1]
         return out
+
+    def _response(self, delivered: Delivered) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The response to `delivered`; the newest few are held."""
+        if delivered.number not in self._responses:
+            while len(self._responses) >= RESPONSES_HELD:
+                del self._responses[next(iter(self._responses))]
+            self._responses[delivered.number] = response(self.settings, self.anatomy, delivered)
+        return self._responses[delivered.number]
 
     def _spontaneous(self, index: int) -> NDArray[np.float32]:
         if index != self._drive_index:

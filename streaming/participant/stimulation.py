@@ -32,11 +32,7 @@ def train(electrode: int, current_ua: float, trial: int | None = None, trigger_i
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A stimulation that the participant received, with the truth about what came of it.
-
-    The neural response, in units of drive, is `time_course[b] * space[e]` summed over its two parts (evoked, ignition);
-    row 0 of `time_course` (bins, 2) is the bin of the onset.
-    """
+    """A stimulation that the participant received, with the truth about what came of it."""
 
     stimulation: Stimulation
     number: int  # counts the stimulations of the session
@@ -45,8 +41,7 @@ class Delivered:
     prestimulus_state: float  # mean of s over the 300 ms before, in standard deviations
     probability: float
     perceived: bool
-    time_course: NDArray[np.float32]  # (1000, 2)
-    space: NDArray[np.float32]  # (2, 96)
+    ignition_onset_ms: float  # after the stimulus, if there is an ignition
 
 
 def percept_probability(
@@ -81,17 +76,21 @@ def ignition_course(onset_ms: float) -> NDArray[np.float64]:
 
 
 def response(
-    settings: ParticipantSettings, anatomy: Anatomy, stimulation: Stimulation, perceived: bool, ignition_onset_ms: float
+    settings: ParticipantSettings, anatomy: Anatomy, delivered: Delivered
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Time course (1000, 2) and pattern (2, 96) of the neural response, in units of drive."""
+    """Time course (1000, 2), from the onset's bin on, and pattern (2, 96) of the neural response, in units of drive.
+
+    The response is the product of the two, summed over its parts: evoked, and ignition.
+    """
     course = np.zeros((RESPONSE_BINS, 2), dtype=np.float32)
     space = np.zeros((2, len(anatomy.state)), dtype=np.float32)
+    stimulation = delivered.stimulation
     current, electrode = stimulation.current_ua or 0.0, stimulation.electrode or 1
     if settings.evoked:
         size = EVOKED * current**2 / (current**2 + HALF_RESPONSE_UA**2)
         course[:, 0] = evoked_course(1000 * stimulation.last_pulse_end_s)
         space[0] = size * spread(anatomy, electrode, current)
-    if perceived and settings.ignition:
-        course[:, 1] = ignition_course(ignition_onset_ms)
+    if delivered.perceived and settings.ignition:
+        course[:, 1] = ignition_course(delivered.ignition_onset_ms)
         space[1] = settings.ignition * anatomy.ignition
     return course, space

@@ -22,7 +22,13 @@ from streaming.participant.latent import (
 )
 from streaming.participant.level_a import NOISE_KEEP, noise_correlation
 from streaming.participant.settings import ParticipantSettings
-from streaming.participant.stimulation import IGNITION_ONSET_MS, Delivered, ignition_course, percept_probability
+from streaming.participant.stimulation import (
+    IGNITION_ONSET_MS,
+    Delivered,
+    ignition_course,
+    percept_probability,
+    response,
+)
 
 Array = NDArray[np.float64]
 
@@ -93,9 +99,10 @@ class WindowObserver:
 
     def _given_percept(self, windows_uv: NDArray[np.float32], delivered: list[Delivered], perceived: bool) -> Array:
         """ln p(window | s, y), (n, 41); the unknown onset of an ignition is summed over."""
-        space = np.array([d.space[0] for d in delivered]) * self.anatomy.scale_uv @ self._whiten @ self._basis
         in_window = slice(WINDOW_FIRST_BIN, WINDOW_FIRST_BIN + WINDOW_BINS)
-        course = np.array([d.time_course[in_window, 0] for d in delivered])
+        responses = [response(self.settings, self.anatomy, one) for one in delivered]
+        space = np.array([pattern[0] for _, pattern in responses]) * self.anatomy.scale_uv @ self._whiten @ self._basis
+        course = np.array([time_course[in_window, 0] for time_course, _ in responses])
         evoked = course[:, :, None] * space[:, None]
         if not (perceived and self.settings.ignition):
             return self.log_likelihood(windows_uv, evoked)
