@@ -24,6 +24,13 @@ class Protocol(StrEnum):
     threshold = "threshold"
 
 
+class Level(StrEnum):
+    """The words of training.simulate.Level."""
+
+    A = "A"
+    B = "B"
+
+
 def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
@@ -71,12 +78,21 @@ def simulate(
     rate_hz: Annotated[int, typer.Option(help="Samples per second and channel.")] = 30_000,
     faults: Annotated[bool, typer.Option(help="Dead and shorted electrodes, lost packets.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
+    out: Annotated[Path | None, typer.Option(help="Write NWB sessions into this folder instead.")] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="With --out: how many, one a day.")] = 1,
+    minutes: Annotated[float, typer.Option(min=0.1, help="With --out: of each session.")] = 3.5,
+    level: Annotated[Level, typer.Option(help="With --out: A the 1 kHz envelope, B broadband.")] = Level.B,
 ) -> None:
-    """Be a rig: a simulated participant over LSL, until Ctrl-C."""
+    """Be a rig: a simulated participant over LSL, until Ctrl-C; or, with --out, write its recordings."""
     from streaming.participant.settings import ParticipantSettings
     from streaming.simulated_rig import SimulatedRig
 
     settings = ParticipantSettings(seed=seed, day=day, session=session, rate_hz=rate_hz, faults=faults)
+    if out is not None:
+        from training.simulate import write_dataset
+
+        write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
+        return
     rig = SimulatedRig(settings, protocol.value, name, events)
     rig.run(_until_signal(), seconds)
     rig.close()
