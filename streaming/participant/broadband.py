@@ -1,8 +1,8 @@
 """Level B: what the amplifier would send. 96 channels of spikes, hash, field, hum and artifacts, as ADC counts.
 
 The hash (300-6000 Hz) is Gaussian noise whose size follows the latent drive: that, with the spikes, is what the chain's
-envelope recovers. It runs 60 times faster than real time on one core; blocks are 20 ms, so that a stimulation that falls
-into the block at hand costs 0.3 ms and none takes a millisecond.
+envelope recovers. It runs 60 times faster than real time on one core. Blocks are 20 ms: a stimulation that falls
+into the block at hand costs 0.3 ms to make it again, and none takes a millisecond.
 """
 
 from __future__ import annotations
