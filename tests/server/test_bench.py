@@ -1,0 +1,50 @@
+"""The bench compares like with like, refuses what it does not know, and runs its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from models.errors import OperatorFault
+from server.bench import stages
+from server.bench.main import bench
+from server.bench.measure import interleaved, percentiles
+from streaming.signal.chain import SignalChain
+from streaming.signal.settings import ChainSettings, NormaliserSettings
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    values = np.arange(1001.0)
+    assert percentiles(values) == {"p50": 500.0, "p99": 990.0, "p99.9": 999.0, "max": 1000.0}
+
+
+def test_calls_take_turns() -> None:
+    order: list[tuple[str, int]] = []
+    taken = interleaved({"a": lambda i: order.append(("a", i)), "b": lambda i: order.append(("b", i))}, 4, rounds=2)
+    assert order == [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("a", 2), ("a", 3), ("b", 2), ("b", 3)]
+    assert len(taken["a"]) == len(taken["b"]) == 4
+
+
+def test_the_plain_chain_computes_what_ours_computes() -> None:
+    settings = ChainSettings(start_settle_s=0.0, normaliser=NormaliserSettings(min_history_s=0.1))
+    x = (20 * np.random.default_rng(0).standard_normal((15_000, 8))).astype(np.float32)
+    ours, plain = SignalChain(settings, stages.RATE, 8), stages.PlainChain(settings, 8)
+    expected = np.array([plain.push(x[i : i + 30]) for i in range(0, len(x), 30)])
+    found = ours.push(x, 0).z
+    # the plain one starts its filters at rest, ours at the first sample: the same after a while, but for the history
+    assert np.abs(found[400:] - expected[400:]).max() < 0.05
+
+
+def test_rows_run_and_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "bench.json"
+    monkeypatch.setitem(__import__("server.bench.main", fromlist=["ROWS"]).ROWS, "tiny", lambda _: stages.chain(4, 40))
+    found = bench(["tiny"], 1.0, out)
+    assert found["rows"]["tiny"]["ratio_of_medians"] > 0
+    assert orjson.loads(out.read_bytes())["machine"]["cores"] >= 1
+    with pytest.raises(OperatorFault, match="never overwritten"):
+        bench(["tiny"], 1.0, out)
+    with pytest.raises(OperatorFault, match="no row 'typo'"):
+        bench(["typo"], 1.0, None)
