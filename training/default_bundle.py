@@ -35,20 +35,10 @@ from streaming.signal.settings import ChainSettings
 from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
-from training.probe import (
-    FittedProbe,
-    Trials,
-    baselines,
-    embed,
-    fit_probes,
-    gather,
-    join,
-    percent,
-    write_probes,
-)
-from training.readout import score
+from training.probe import ROWS, SAME_SESSIONS, FittedProbe, fit_probes, percent, write_probes
 
 PARTICIPANT = "simulated"
+LATER_DAYS = "later days"
 SHIPPED = Path(__file__).parents[1] / "models" / "bundles"
 FIRST_DAY = np.datetime64("2026-01-05")
 
@@ -59,7 +49,7 @@ class Recipe:
 
     rest_sessions: int = 40
     rest_s: int = 210
-    steps: int = 4_000
+    steps: int = 3_000
     fitting_sessions: int = 12
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)
@@ -99,21 +89,18 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         return sessions
 
     rest = stage("rest", *(_Job("A", 0, 100 + k, recipe.rest_s) for k in range(recipe.rest_sessions)))
+    fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
+    later = stage("later", *(_Job("B", day, 300, recipe.later_s) for day in recipe.later_days))
     started = time.monotonic()
     _pretrain(rest, out / "pretrain", recipe)
     took["pretrain"] = took.get("pretrain", 0.0) + time.monotonic() - started
     _write(out / "took.json", json.dumps(took))
 
-    fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
-    later = stage("later", *(_Job("B", day, 300, recipe.later_s) for day in recipe.later_days))
-
     started = time.monotonic()
     encoder, about = load_encoder(out / "pretrain")
     console.print("fitting probes and baselines")
-    fitted = fit_probes(encoder, fitting)
-    reports = {name: _later(encoder, one, name, fitting, later, recipe) for name, one in fitted.items()}
-    for name, one in fitted.items():
-        one.metrics["later_days"] = reports[name]
+    by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}
+    fitted = fit_probes(encoder, fitting, {LATER_DAYS: later} | by_day)
     write_probes(out / "probes", out / "pretrain", fitting, fitted)
     took["probes"] = time.monotonic() - started
     _write(out / "took.json", json.dumps(took))
@@ -125,7 +112,7 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         out / "repository",
         "default",
         PARTICIPANT,
-        card=_card(recipe, about, fitted, reports, took),
+        card=_card(recipe, about, fitted, took),
         provenance={"recipe": vars(recipe), "minutes": {name: seconds / 60 for name, seconds in took.items()}},
         version=1,
     )
@@ -220,85 +207,49 @@ def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
     train(sessions, out, network, settings, resume=True)
 
 
-def _later(
-    encoder: Any, fitted: FittedProbe, name: str, fitting: list[Session], later: list[Session], recipe: Recipe
-) -> dict[str, Any]:
-    """Probe and baselines, all fitted on day 0, on the trials of each later day and of all together."""
-    length = encoder.config.bins
-    training = join([gather(session, name, length) for session in fitting])
-    by_day = {f"day {d}": gather(s, name, length) for d, s in zip(recipe.later_days, later, strict=True)}
-    by_day["all"] = join(list(by_day.values()))
-    found: dict[str, Any] = {day: {"probe": _score(encoder, fitted, test)} for day, test in by_day.items()}
-    found["all"] |= baselines(encoder, training, by_day["all"])
-    return found
-
-
-def _score(encoder: Any, fitted: FittedProbe, test: Trials) -> dict[str, Any]:
-    return score(fitted.readout.probability(embed(encoder, test)), test.perceived, fitted.readout.prevalence)
-
-
 # The card ------------------------------------------------------------------------------------------------------------
 
 
-def _card(
-    recipe: Recipe,
-    about: dict[str, Any],
-    fitted: dict[str, FittedProbe],
-    reports: dict[str, Any],
-    took: dict[str, float],
-) -> str:
-    chain = ChainSettings()
+def _card(recipe: Recipe, about: dict[str, Any], fitted: dict[str, FittedProbe], took: dict[str, float]) -> str:
     settings = ParticipantSettings()
-    rows = ["test", "chance", "untrained_encoder", "raw_mua", "pca", "stimulus_only", "ideal_observer"]
-    words = {
-        "test": "**probe**",
-        "chance": "probe, permuted labels",
-        "untrained_encoder": "same network, untrained",
-        "raw_mua": "raw MUA",
-        "pca": "principal components",
-        "stimulus_only": "electrode and current alone",
-        "ideal_observer": "observer who knows the state",
-    }
+    rest_h, fitting_h = recipe.rest_sessions * recipe.rest_s / 3600, recipe.fitting_sessions * recipe.fitting_s / 3600
     lines = [
         "# default, version 1",
         "",
         "Reads 128 ms of normalised MUA of 96 channels and says how probable it is that a stimulation is perceived.",
-        f"Fitted to the simulated participant (seed {settings.seed}, state code `{settings.state_code}`): on any person's",
-        "array its embeddings are of unknown worth and its probabilities are withheld.",
+        f"Fitted to the simulated participant (seed {settings.seed}, state code `{settings.state_code}`): on any",
+        "person's array its embeddings are of unknown worth and its probabilities are withheld.",
         "",
         "## How it was made",
         "",
-        f"- Pretraining: {recipe.rest_sessions} resting sessions of {recipe.rest_s} s at level A, day 0; preset `live`, "
-        f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} (z²).",
-        f"- Probes: {recipe.fitting_sessions} sessions of {recipe.fitting_s / 60:g} min of threshold trials at level B, "
-        f"day 0, through the live chain (sha256 {chain.sha256()[:12]}).",
-        f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, fitted to by "
-        "nothing.",
-        "- Minutes it took: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",
+        f"- Pretraining: {rest_h:.1f} h of rest at level A in {recipe.rest_sessions} sessions of day 0; preset `live`, "
+        f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
+        f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
+        f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
+        f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "
+        "fitted to.",
+        "- Minutes: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",
         "- Again: `python -m training.default_bundle`.",
         "",
     ]
     for name, one in fitted.items():
-        later = reports[name]
-        test = one.metrics["test"]
-        days = [day for day in later if day != "all"]
+        same, later = one.metrics[SAME_SESSIONS], one.metrics[LATER_DAYS]
         lines += [
             f"## Probe `{name}`",
             "",
-            f"{one.training_trials} trials fitted; {test['trials']} of the same sessions' last fifth tested; "
-            f"{later['all']['probe']['trials']} on later days. Balanced accuracy in %, with 95 % bootstrap intervals:",
+            f"{one.training_trials} trials fitted, {same['probe']['trials']} later ones of the same sessions and "
+            f"{later['probe']['trials']} of later days tested. Balanced accuracy in %, 95 % bootstrap intervals over "
+            "trials (for permuted labels: over permutations):",
             "",
-            "| | same sessions, later trials | later days |",
+            f"| | {SAME_SESSIONS} | {LATER_DAYS} |",
             "|---|---|---|",
         ]
-        for row in rows:
-            found = later["all"].get("probe" if row == "test" else row)
-            lines.append(f"| {words[row]} | {percent(one.metrics.get(row))} | {percent(found)} |")
-        lines += [f"| probe, {day} | | {percent(later[day]['probe'])} |" for day in days]
+        lines += [f"| {ROWS[row]} | {percent(same.get(row))} | {percent(later.get(row))} |" for row in ROWS]
+        lines += [f"| probe, {key} | | {percent(one.metrics[key]['probe'])} |" for key in one.metrics if "day " in key]
         lines += [
             "",
-            f"Area under the curve {test['auc']:.3f}, later days {later['all']['probe']['auc']:.3f}; calibration error "
-            f"{test['calibration_error']:.3f}, later days {later['all']['probe']['calibration_error']:.3f}.",
+            f"Area under the curve {same['probe']['auc']:.3f}, later days {later['probe']['auc']:.3f}; calibration "
+            f"error {same['probe']['calibration_error']:.3f}, later days {later['probe']['calibration_error']:.3f}.",
             "",
         ]
     return "\n".join(lines)

@@ -28,6 +28,7 @@ from models.errors import OperatorFault
 from models.export import FoldedProbe, export_onnx, quantize_int8, reference
 from streaming.chunk import ArrayMap
 from training.pretrain import load_encoder
+from training.probe import SAME_SESSIONS
 from training.readout import FOLDS
 
 # How far a machine may land from the golden vectors. float32 differs by the order of sums alone (1e-6 measured); int8
@@ -139,7 +140,7 @@ def _card(name: str, fitted: dict[str, Any]) -> str:
     """What the figures in the probes file say, for a person."""
     lines = [f"# {name}", "", f"Participant {fitted['participant']}, sessions {', '.join(fitted['sessions'])}.", ""]
     for key, one in fitted["probes"].items():
-        test, luck = one["metrics"]["test"], one["metrics"]["chance"]
+        test, luck = (one["metrics"][SAME_SESSIONS][row] for row in ("probe", "permuted_labels"))
         lines.append(
             f"- {key}: balanced accuracy {test['balanced_accuracy']:.3f} "
             f"[{test['interval'][0]:.3f}, {test['interval'][1]:.3f}] on {test['trials']} later trials of the same "

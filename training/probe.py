@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sklearn.decomposition import PCA
 
 from models.bundle import PROBES
 from models.errors import OperatorFault
-from models.networks.masked_autoencoder import Encoder, MaskedAutoencoder, build, pool
+from models.networks.masked_autoencoder import Encoder, build, pool
 from streaming.pipeline import EVOKED_START_BINS
 from training.data import Session, open_sessions
 from training.pretrain import load_encoder
@@ -34,6 +35,16 @@ LEAST_TRIALS = 40  # in the fitting part; below this no probe is fitted
 LEAST_USABLE = 0.9  # of the session's usual channels, for a trial to count
 AGREEMENT = 0.9  # correlation with the full array's score that sets min_usable_channels
 GOLDEN_WINDOWS = 8
+SAME_SESSIONS = "same sessions, later trials"
+ROWS = {
+    "probe": "probe",
+    "permuted_labels": "probe, permuted labels",
+    "untrained_encoder": "same network, untrained",
+    "raw_mua": "raw MUA",
+    "principal_components": "principal components",
+    "stimulus_only": "electrode and current alone",
+    "ideal_observer": "observer who knows the state",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +75,7 @@ def probe(checkpoint: Path, data: list[Path], out: Path) -> None:
     if not sessions:
         raise OperatorFault("no session has a trials table; probes are fitted to answers, name stimulation sessions")
     refuse_other_origin(about, sessions)
-    fitted = fit_probes(encoder, sessions)
+    fitted = fit_probes(encoder, sessions, {})
     write_probes(out, checkpoint, sessions, fitted)
     show(fitted)
 
@@ -72,14 +83,14 @@ def probe(checkpoint: Path, data: list[Path], out: Path) -> None:
 @dataclass(frozen=True, eq=False)
 class FittedProbe:
     readout: Readout
-    metrics: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]  # by what it was tested on, then by what was fitted
     training_trials: int
     min_usable: int
     golden: Trials
 
 
-def fit_probes(encoder: Encoder, sessions: list[Session]) -> dict[str, FittedProbe]:
-    """Both probes, each where there are trials enough.
+def fit_probes(encoder: Encoder, sessions: list[Session], later: dict[str, list[Session]]) -> dict[str, FittedProbe]:
+    """Both probes, each where there are trials enough; scored on the sessions' last trials and on the sets of `later`.
 
     Raises:
         OperatorFault: not for one probe.
@@ -91,7 +102,10 @@ def fit_probes(encoder: Encoder, sessions: list[Session]) -> dict[str, FittedPro
         test = join([_part(part, TRAINING_PART, 1) for part in parts])
         counts = [min(part.perceived.sum(), (~part.perceived).sum()) for part in (training, test)]
         if len(training) >= LEAST_TRIALS and min(counts) >= 2:
-            fitted[name] = _fit_one(encoder, training, test)
+            others = {
+                key: join([gather(one, name, encoder.config.bins) for one in group]) for key, group in later.items()
+            }
+            fitted[name] = _fit_one(encoder, training, {SAME_SESSIONS: test} | others)
     if not fitted:
         raise OperatorFault(
             f"{sum(len(s.header.trials) for s in sessions)} trials, of which too few valid or of one kind only; "
@@ -100,51 +114,52 @@ def fit_probes(encoder: Encoder, sessions: list[Session]) -> dict[str, FittedPro
     return fitted
 
 
-def _fit_one(encoder: Encoder, training: Trials, test: Trials) -> FittedProbe:
-    features, test_features = embed(encoder, training), embed(encoder, test)
+def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> FittedProbe:
+    """Everything is fitted to `training` once and scored on each of `tests`: metrics[test][row]."""
+    features = embed(encoder, training)
     readout = fit(features, training.perceived)
-    metrics = {
-        "test": score(readout.probability(test_features), test.perceived, readout.prevalence),
-        "chance": chance(features, training.perceived, test_features, test.perceived, readout.c),
-        "rejected_trials": training.rejected + test.rejected,
-        "c": readout.c,
-        **baselines(encoder, training, test),
-    }
+    metrics: dict[str, dict[str, Any]] = {}
+    for key, test in tests.items():
+        test_features = embed(encoder, test)
+        metrics[key] = {
+            "probe": score(readout.probability(test_features), test.perceived, readout.prevalence),
+            "permuted_labels": chance(features, training.perceived, test_features, test.perceived, readout.c),
+        }
+    for name, see in _other_features(encoder, training).items():
+        other = fit(see(training), training.perceived)
+        for key, test in tests.items():
+            metrics[key][name] = score(other.probability(see(test)), test.perceived, other.prevalence)
+    for key, test in tests.items():
+        if np.isfinite(test.truth).all():
+            metrics[key]["ideal_observer"] = score(test.truth, test.perceived, readout.prevalence)
+        metrics[key]["rejected_trials"] = test.rejected
     least = min_usable_channels(encoder, readout, training)
-    return FittedProbe(readout, metrics, len(training), least, _golden(test))
+    return FittedProbe(readout, metrics, len(training), least, _golden(tests[SAME_SESSIONS]))
 
 
-def baselines(encoder: Encoder, training: Trials, test: Trials) -> dict[str, Any]:
-    """The same readout on other features, and the observer who knows the state."""
-    raw, raw_test = (np.where(t.usable[:, :, None], t.windows, 0).reshape(len(t), -1) for t in (training, test))
-    components = min(encoder.config.width, len(training) - 1)
-    pca = PCA(components, svd_solver="randomized", random_state=0).fit(raw)
-    untrained = _untrained(encoder)
-    pairs = {
-        "untrained_encoder": (embed(untrained, training), embed(untrained, test)),
-        "raw_mua": (raw, raw_test),
-        "pca": (pca.transform(raw), pca.transform(raw_test)),
-        "stimulus_only": (_stimulus(training, training), _stimulus(test, training)),
-    }
-    found: dict[str, Any] = {}
-    for name, (features, test_features) in pairs.items():
-        readout = fit(features, training.perceived)
-        found[name] = score(readout.probability(test_features), test.perceived, readout.prevalence)
-    if np.isfinite(test.truth).all():
-        found["ideal_observer"] = score(test.truth, test.perceived, float(training.perceived.mean()))
-    return found
-
-
-def _untrained(encoder: Encoder) -> Encoder:
+def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[Trials], NDArray[Any]]]:
+    """What else a readout could be given."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network: MaskedAutoencoder = build(encoder.config)
-    return network.encoder.eval()
+        untrained = build(encoder.config).encoder.eval()
+
+    def raw(trials: Trials) -> NDArray[Any]:
+        return np.where(trials.usable[:, :, None], trials.windows, 0).reshape(len(trials), -1)
+
+    components = min(encoder.config.width, len(training) - 1)
+    pca = PCA(components, svd_solver="randomized", random_state=0).fit(raw(training))
+    electrodes = np.unique(training.electrode)
+    return {
+        "untrained_encoder": lambda trials: embed(untrained, trials),
+        "raw_mua": raw,
+        "principal_components": lambda trials: pca.transform(raw(trials)),
+        "stimulus_only": lambda trials: _stimulus(trials, electrodes),
+    }
 
 
-def _stimulus(trials: Trials, reference: Trials) -> NDArray[np.float64]:
-    """Which electrode, and ln(current) for each of them."""
-    which = trials.electrode[:, None] == np.unique(reference.electrode)
+def _stimulus(trials: Trials, electrodes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Which of `electrodes`, and ln(current) for each of them."""
+    which = trials.electrode[:, None] == electrodes
     return np.hstack([which, which * np.log(np.maximum(trials.current_ua, 1e-3))[:, None]])
 
 
@@ -279,10 +294,8 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
 def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None:
     """A table of balanced accuracies with their 95 % intervals."""
     table = Table("balanced accuracy, %", *fitted)
-    rows = [key for key, value in next(iter(fitted.values())).metrics.items() if isinstance(value, dict)]
-    for row in rows:
-        found = [one.metrics.get(row) for one in fitted.values()]
-        table.add_row(row.replace("_", " "), *(percent(one) for one in found))
+    for row in ROWS:
+        table.add_row(ROWS[row], *(percent(one.metrics[SAME_SESSIONS].get(row)) for one in fitted.values()))
     (console or Console()).print(table)
 
 

@@ -1,7 +1,8 @@
 """Features to a calibrated probability of a percept, and how good that is: pure, on arrays.
 
 Standard scaler, then a logistic regression with balanced classes whose C is chosen by blocked cross-validation (five
-contiguous folds, so that neighbouring trials never sit on both sides), then Platt's scaling of the out-of-fold scores.
+contiguous folds, so that neighbouring trials never sit on both sides; the strongest penalty within one standard error
+of the best), then Platt's scaling of the out-of-fold scores, its slope never negative.
 A percept is called where the calibrated probability exceeds the training prevalence, the rule that is optimal for
 balanced accuracy.
 """
@@ -25,10 +26,8 @@ Labels = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Readout:
-    """probability = sigmoid(slope * (weight . (x - mean) / scale + bias) + offset)."""
+    """probability = sigmoid(slope * (weight . x + bias) + offset), the scaler folded into weight and bias."""
 
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
     weight: NDArray[np.float64]
     bias: float
     slope: float
@@ -42,8 +41,7 @@ class Readout:
 
     def folded(self) -> tuple[NDArray[np.float64], float]:
         """Scaler, regression and calibration as one weight vector and bias, in front of the sigmoid."""
-        weight = self.weight / self.scale
-        return self.slope * weight, float(self.slope * (self.bias - weight @ self.mean) + self.offset)
+        return self.slope * self.weight, self.slope * self.bias + self.offset
 
 
 def fit(features: Features, labels: Labels, c: float | None = None) -> Readout:
@@ -54,55 +52,54 @@ def fit(features: Features, labels: Labels, c: float | None = None) -> Readout:
     """
     folds = np.array_split(np.arange(len(labels)), FOLDS)
     grid = C_GRID if c is None else (c,)
-    scores = np.stack([_out_of_fold(features, labels, folds, candidate) for candidate in grid])
-    best = int(np.argmax([_mean_auc(labels, score, folds) for score in scores]))
-    platt = LogisticRegression(C=1e6).fit(scores[best][:, None], labels)
-    mean, scale, model = _regression(features, labels, grid[best])
-    return Readout(
-        mean=mean,
-        scale=scale,
-        weight=model.coef_[0].astype(np.float64),
-        bias=float(model.intercept_[0]),
-        slope=float(platt.coef_[0, 0]),
-        offset=float(platt.intercept_[0]),
-        prevalence=float(labels.mean()),
-        c=grid[best],
-    )
+    scores = np.empty((len(grid), len(labels)))
+    for fold in folds:
+        rest = np.ones(len(labels), bool)
+        rest[fold] = False
+        for row, (weight, bias) in zip(scores, _regressions(features[rest], labels[rest], grid), strict=True):
+            row[fold] = features[fold] @ weight + bias
+    chosen = _choose(labels, scores, folds)
+    ((weight, bias),) = _regressions(features, labels, (grid[chosen],))
+    platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None], labels)
+    slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    prevalence = float(labels.mean())
+    if slope <= 0:  # what cross-validation found worse than chance is called chance, not turned round
+        slope, offset = 0.0, float(np.log(prevalence / (1 - prevalence)))
+    return Readout(weight, bias, slope, offset, prevalence, grid[chosen])
 
 
-def _regression(
-    features: Features, labels: Labels, c: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], LogisticRegression]:
-    """Scaler and regression. With more features than trials the problem is solved in the span of the trials, where its
-    solution lies: the same answer, faster."""
+def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]]) -> int:
+    """The strongest penalty whose area under the curve is within a standard error of the best, over folds."""
+    both = [fold for fold in folds if 0 < labels[fold].mean() < 1]
+    if not both:
+        return 0
+    auc = np.array([[roc_auc_score(labels[fold], row[fold]) for fold in both] for row in scores])
+    best = int(np.argmax(auc.mean(axis=1)))
+    error = auc[best].std() / np.sqrt(len(both))
+    return int(np.flatnonzero(auc.mean(axis=1) >= auc[best].mean() - error)[0])
+
+
+def _regressions(
+    features: Features, labels: Labels, grid: tuple[float, ...]
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Weight and bias on the unscaled features, for each C. With more features than trials the problem is solved in the
+    span of the trials, where its solution lies: the same answer, faster."""
     if len(np.unique(labels)) < 2:
         raise ValueError("only one kind of answer among the trials")
     mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1.0
     scaled = (features - mean) / scale
-    model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000)
-    if scaled.shape[1] <= len(scaled):
-        return mean, scale, model.fit(scaled, labels)
-    u, s, vt = np.linalg.svd(scaled, full_matrices=False)
-    model.fit(u * s, labels)
-    model.coef_ = model.coef_ @ vt
-    return mean, scale, model
-
-
-def _out_of_fold(features: Features, labels: Labels, folds: list[NDArray[np.int64]], c: float) -> NDArray[np.float64]:
-    scores = np.empty(len(labels))
-    for fold in folds:
-        rest = np.ones(len(labels), bool)
-        rest[fold] = False
-        mean, scale, model = _regression(features[rest], labels[rest], c)
-        scores[fold] = (features[fold] - mean) / scale @ model.coef_[0] + model.intercept_[0]
-    return scores
-
-
-def _mean_auc(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]]) -> float:
-    """Within folds: the level of the scores may differ from fold to fold."""
-    both = [fold for fold in folds if 0 < labels[fold].mean() < 1]
-    return float(np.mean([roc_auc_score(labels[fold], scores[fold]) for fold in both])) if both else 0.5
+    back = None
+    if scaled.shape[1] > len(scaled):
+        size, u = np.linalg.eigh(scaled @ scaled.T)
+        kept = size > 1e-9 * size[-1]
+        scaled, back = u[:, kept] * np.sqrt(size[kept]), scaled.T @ (u[:, kept] / np.sqrt(size[kept]))
+    found = []
+    for c in grid:
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(scaled, labels)
+        weight = (model.coef_[0] if back is None else back @ model.coef_[0]) / scale
+        found.append((weight, float(model.intercept_[0] - weight @ mean)))
+    return found
 
 
 # How good it is ------------------------------------------------------------------------------------------------------
