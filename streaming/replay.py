@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from streaming.sources.recording import LIVE_CHUNK_S, open_recording
 
 BUFFER_S = 10
 REPORT_EVERY_S = 0.1
+LINGER_S = 0.5  # an outlet that goes takes with it what was not yet transmitted
 JOIN_GAP_S = 0.1  # between the end and the next beginning: a loop is a gap, never a seam
 
 
@@ -41,11 +43,12 @@ def replay(
     events_name: str = "StimEvents",
     wait_for_listener: bool = False,
     report: Callable[[float], None] | None = None,
+    began: Callable[[float], None] | None = None,
 ) -> int:
     """Sends a recording out until it ends or `stop` is set; returns the number of samples sent.
 
     `report` is called about ten times a second with the seconds of recording sent so far. `wait_for_listener` holds the
-    first sample back until someone is connected.
+    first sample back until someone is connected. `began` is told the LSL time of sample 0, on which all stamps rest.
 
     Raises:
         OperatorFault: a speed that is not above 0, or what `open_recording` says.
@@ -59,7 +62,7 @@ def replay(
         player = _Player(recording, name, events_name, f"phosphene-replay-{Path(path).name}")
         while wait_for_listener and not stop.is_set() and not player.heard(0.1):
             pass
-        return player.play(speed, loop, stop, report or (lambda seconds: None))
+        return player.play(speed, loop, stop, report or _nobody, began or _nobody)
     finally:
         recording.close()
 
@@ -70,6 +73,10 @@ def marker_text(marker: Marker) -> str:
         return json.dumps({"event": marker.event})
     event = "stim" if isinstance(marker, Stimulation) else "report"
     return json.dumps({"event": event} | {key: value for key, value in asdict(marker).items() if value is not None})
+
+
+def _nobody(seconds: float) -> None:
+    """Listens to what nobody asked for."""
 
 
 class _Player:
@@ -91,8 +98,16 @@ class _Player:
     def heard(self, timeout_s: float) -> bool:
         return bool(self._broadband.wait_for_consumers(timeout_s))
 
-    def play(self, speed: float, loop: bool, stop: threading.Event, report: Callable[[float], None]) -> int:
+    def play(
+        self,
+        speed: float,
+        loop: bool,
+        stop: threading.Event,
+        report: Callable[[float], None],
+        began: Callable[[float], None],
+    ) -> int:
         rate_hz, t0 = self._rate_hz, pylsl.local_clock()
+        began(t0)
         chunk = max(1, round(LIVE_CHUNK_S * max(1.0, speed) * rate_hz))
         sent = end = 0
         told = t0
@@ -108,6 +123,8 @@ class _Player:
             if pylsl.local_clock() - told > REPORT_EVERY_S:
                 told = pylsl.local_clock()
                 report(end / rate_hz)
+        if self.heard(0.0):
+            time.sleep(LINGER_S)
         return sent
 
     def _parts(self, chunk: int, loop: bool) -> Iterator[tuple[int, NDArray[Any], list[tuple[int, Marker]]]]:

@@ -127,7 +127,7 @@ def test_every_sample_arrives_once_in_microvolts(name: str, dtype: str, running)
 def test_lost_samples_and_a_burst_in_one_pull(name: str) -> None:
     rig = FakeRig(name)
     source = connected(name)
-    rig.t0 = pylsl.local_clock() - 0.3
+    rig.t0 = pylsl.local_clock() - 1.0  # 0.7 s old when it comes
     for _ in range(30):
         rig.send(300)
     rig.at += 7
@@ -135,7 +135,8 @@ def test_lost_samples_and_a_burst_in_one_pull(name: str) -> None:
     chunks = collect(source, 9300)
     assert (source.counters.gaps, source.counters.lost_samples) == (1, 7)
     assert chunks[-1].first_sample + len(chunks[-1].samples_uv) == 9307
-    assert any(chunk.backlog for chunk in chunks)
+    assert all(chunk.backlog for chunk in chunks)
+    assert source.counters.backlog_samples == 9300
     source.close()
 
 
