@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from enum import StrEnum
 from pathlib import Path
@@ -106,11 +107,15 @@ def replay(
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end, after a gap.")] = False,
     stream: Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")] = None,
     scale_uv: Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Hold the first sample back until someone listens.")] = False,
 ) -> None:
-    """Send a recording out over LSL, as a rig would."""
+    """Send a recording out over LSL, as a rig would; says which LSL time its first sample bears."""
     from streaming.replay import replay
 
-    replay(recording, name, speed, loop, _until_signal(), stream, scale_uv, events)
+    def began(lsl_time: float) -> None:
+        print(f"{name}: sample 0 at LSL time {lsl_time!r}", file=sys.stderr, flush=True)
+
+    replay(recording, name, speed, loop, _until_signal(), stream, scale_uv, events, wait, began=began)
 
 
 def _until_signal() -> threading.Event:

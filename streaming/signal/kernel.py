@@ -135,7 +135,10 @@ def settle_filters(source, row, f32, f64, k):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
-    """The re-reference is the mean over the channels that are in the mask and not dead."""
+    """The re-reference is the mean over the channels that are in the mask and not dead.
+
+    One channel alone has nothing to be referenced to: its own mean would erase it.
+    """
     weight = f32[f32.shape[0] - TAIL - 2 * padded : f32.shape[0] - TAIL - padded]
     mask = i64[N_SCALARS + MASK * padded : N_SCALARS + (MASK + 1) * padded]
     dead = i64[N_SCALARS + DEAD * padded : N_SCALARS + (DEAD + 1) * padded]
@@ -143,7 +146,7 @@ def weigh(f32, i64, padded):  # type: ignore[no-untyped-def]
     for c in range(padded):
         if mask[c] != 0 and dead[c] == 0:
             n += 1
-    share = np.float32(1.0 / max(n, 1))
+    share = np.float32(1.0 / n) if n > 1 else np.float32(0)
     for c in range(padded):
         weight[c] = share if mask[c] != 0 and dead[c] == 0 else np.float32(0)
     i64[WEIGH] = 0

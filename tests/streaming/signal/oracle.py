@@ -33,7 +33,8 @@ def envelope(
     settings = settings or ChainSettings()
     x = bridged(samples, blanks or [])
     mask = np.ones(x.shape[1], bool) if mask is None else mask
-    x = x - x[:, mask].mean(axis=1, keepdims=True)
+    if mask.sum() > 1:  # one channel alone is not referenced to itself
+        x = x - x[:, mask].mean(axis=1, keepdims=True)
     x = np.clip(x, -settings.clip_uv, settings.clip_uv)
     band = signal.butter(4, settings.band_hz, "bandpass", fs=rate_hz, output="sos")
     rest = signal.sosfilt_zi(band)[:, :, None] * x[0]
