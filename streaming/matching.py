@@ -42,7 +42,7 @@ def decoding_settings(
     """What the pipeline needs to run this bundle on this stream.
 
     Raises:
-        BundleFault: chain settings of another version, or a window of another bin width.
+        BundleFault: chain settings of another version or for offline only, or a window of another bin width.
         OperatorFault: a hop that is not a whole number of milliseconds from 1 to 1000.
     """
     if manifest.input.bin_rate_hz != BIN_RATE_HZ:
@@ -52,9 +52,15 @@ def decoding_settings(
     hop_bins = round(hop_s * BIN_RATE_HZ)
     if not 1 <= hop_bins <= 1000 or abs(hop_bins - hop_s * BIN_RATE_HZ) > 1e-6:
         raise OperatorFault(f"hop: found {hop_s} s, expected a whole number of milliseconds from 0.001 to 1")
+    chain = ChainSettings.from_dict(manifest.chain)
+    if chain.normaliser.kind == "robust_session":
+        raise BundleFault(
+            f"bundle {manifest.full_name}: its normaliser needs the whole session (robust_session), which no stream has; "
+            "export it with rolling_z, robust_trailing or robust_frozen"
+        )
     frozen = manifest.frozen
     return DecodingSettings(
-        chain=ChainSettings.from_dict(manifest.chain),
+        chain=chain,
         n_channels=manifest.input.channels,
         n_bins=manifest.input.bins,
         min_usable_channels=manifest.min_usable_channels,

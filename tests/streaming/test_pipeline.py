@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import OperatorFault
+from models.errors import BundleFault, OperatorFault
 from streaming.events import Stimulation, UnknownEvent
 from streaming.live import LiveDecoder, LiveSettings
 from streaming.matching import decoding_settings, why_not_calibrated
@@ -260,6 +261,12 @@ def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
     broken.step = lambda window, usable: 1 / 0  # type: ignore[method-assign,assignment,return-value]
     _, decoder = live(list(chunks(broadband(0.6, 4), [1000])), broken)
     assert decoder.status().state == "failed"
+
+
+def test_a_normaliser_that_needs_the_whole_session_is_not_served() -> None:
+    chain = replace(QUICK, normaliser=replace(QUICK.normaliser, kind="robust_session"))
+    with pytest.raises(BundleFault, match="needs the whole session"):
+        decoding_settings(manifest(chain=chain), stream())
 
 
 def test_train_length_comes_from_its_pulses() -> None:

@@ -135,6 +135,22 @@ def test_a_loss_behind_jitter_is_found_once_it_persists_and_in_doubt_until_then(
     assert backlog_at[-1] < 37000
 
 
+@pytest.mark.parametrize("held_s", [0.02, 0.15, 0.24])
+def test_a_sender_that_was_held_up_and_catches_up_lost_nothing(held_s: float) -> None:
+    """Each chunk is stamped at its push, even those that were due while the sender stood still."""
+    rng, rig = np.random.default_rng(3), Rig()
+    now = T0
+    for chunk in range(3000):
+        due = T0 + (chunk + 1) * 1e-3
+        now = max(due, now + 4e-4) + (held_s if chunk == 1000 else 0.0)
+        pushed = now + rng.exponential(1e-4)
+        rig.send(pushed + np.arange(-29, 1) / RATE_HZ, pushed + 1e-4)
+    assert (rig.counters.gaps, rig.counters.lost_samples) == (0, 0)
+    assert (rig.tracker.epoch, rig.segments[-1].next_sample) == (0, 90000)
+    if held_s > 0.1:
+        assert rig.counters.backlog_samples > 0.5 * held_s * RATE_HZ
+
+
 def test_a_clock_set_back_is_a_new_epoch_and_counts_from_zero() -> None:
     rig = Rig()
     at = rig.settle()
