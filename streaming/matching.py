@@ -55,8 +55,8 @@ def decoding_settings(
     chain = ChainSettings.from_dict(manifest.chain)
     if chain.normaliser.kind == "robust_session":
         raise BundleFault(
-            f"bundle {manifest.full_name}: its normaliser needs the whole session (robust_session), which no stream has; "
-            "export it with rolling_z, robust_trailing or robust_frozen"
+            f"bundle {manifest.full_name}: its normaliser needs the whole session (robust_session), which no stream "
+            "has; export it with rolling_z, robust_trailing or robust_frozen"
         )
     frozen = manifest.frozen
     return DecodingSettings(
