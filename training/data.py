@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import ArrayMap
 from streaming.pipeline import EVOKED_START_BINS
+from streaming.signal.normaliser import Normaliser
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
+LEAST_SHARE = 0.5  # of its valid bins in which a channel must have been usable, to be used at all
 _BLOCK_BINS = 10_000
 
 
@@ -123,8 +125,6 @@ def normalise(
     envelope_uv: NDArray[np.float32], valid: NDArray[np.bool_], usable: NDArray[np.bool_], chain: ChainSettings
 ) -> NDArray[np.float32]:
     """A whole recording (bins, channels) through the normaliser that serves, block by block."""
-    from streaming.signal.normaliser import Normaliser
-
     normaliser = Normaliser(chain.normaliser, envelope_uv.shape[1])
     blocks = [slice(b, b + _BLOCK_BINS) for b in range(0, len(envelope_uv), _BLOCK_BINS)]
     return np.concatenate([normaliser.push(envelope_uv[b], valid[b], usable[b]) for b in blocks])
@@ -138,8 +138,8 @@ def settled(usable: NDArray[np.bool_], chain: ChainSettings) -> NDArray[np.bool_
 def cached(file: Path, cache: Path) -> Path:
     """The session of an NWB file of MUA, made now unless it stands; the file's content decides, not its name.
 
-    NaN marks what the chain did not vouch for. A file that does not say which chain made it (in the comments of its
-    MUA) is taken to be of the default one.
+    What lies in `invalid_times`, is NaN, or belongs to a channel of which less than half was usable, is not usable. A
+    file that does not say which chain made it (in the comments of its MUA) is taken to be of the default one.
 
     Raises:
         RigFault: no MUA by the contract in this file.
@@ -156,22 +156,38 @@ def cached(file: Path, cache: Path) -> Path:
             series = nwb.processing["ecephys"]["MUA"]
             envelope_uv = (series.data[:] * (1e6 * series.conversion) + 1e6 * series.offset).astype(np.float32)
             header = _header(nwb, series, target.name)
+            usable = _usable(nwb, series, envelope_uv)
+            rate_hz = float(series.rate or 0)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise RigFault(
             f"{file} holds no MUA that can be read ({error}); make it from broadband with `phosphene mua`"
         ) from error
-    if round(series.rate or 0) != BIN_RATE_HZ or envelope_uv.shape[1:] != (len(header.labels),):
-        raise RigFault(
-            f"{file}: MUA of shape {envelope_uv.shape} at {series.rate} Hz, expected (bins, electrodes) at 1000"
-        )
-    usable = np.isfinite(envelope_uv)
+    if rate_hz != BIN_RATE_HZ or envelope_uv.shape[1:] != (len(header.labels),):
+        raise RigFault(f"{file}: MUA of shape {envelope_uv.shape} at {rate_hz} Hz, expected (bins, electrodes) at 1000")
     chain = ChainSettings.from_dict(header.chain)
     z = normalise(np.where(usable, envelope_uv, 0), usable.any(axis=1), usable, chain)
     return write_session(cache, header, z, settled(usable, chain))
 
 
+def _usable(nwb: Any, series: Any, envelope_uv: NDArray[np.float32]) -> NDArray[np.bool_]:
+    usable = np.isfinite(envelope_uv)
+    if nwb.invalid_times is not None:
+        for first_s, end_s in zip(nwb.invalid_times["start_time"][:], nwb.invalid_times["stop_time"][:], strict=True):
+            first, end = (round((t - (series.starting_time or 0.0)) * BIN_RATE_HZ) for t in (first_s, end_s))
+            usable[max(0, first) : max(0, end)] = False
+    electrodes = _electrodes(series)
+    if "usable" in electrodes:
+        usable &= (electrodes["usable"] >= LEAST_SHARE).to_numpy()
+    return usable
+
+
+def _electrodes(series: Any) -> Any:
+    return series.electrodes.table.to_dataframe().iloc[series.electrodes.data[:]]
+
+
 def _header(nwb: Any, series: Any, name: str) -> SessionHeader:
-    electrodes = series.electrodes.table.to_dataframe().iloc[series.electrodes.data[:]]
+    electrodes = _electrodes(series)
+    start_s = float(series.starting_time or 0.0)
     places = {"rel_x", "rel_y"} <= set(electrodes.columns)
     try:
         stated = json.loads(series.comments)
@@ -190,7 +206,8 @@ def _header(nwb: Any, series: Any, name: str) -> SessionHeader:
         rate_hz=rate_hz,
         chain=chain,
         trials=tuple(
-            Trial(float(t.stim_onset), int(t.stim_electrode), float(t.current_ua), bool(t.perceived)) for t in trials
+            Trial(float(t.stim_onset) - start_s, int(t.stim_electrode), float(t.current_ua), bool(t.perceived))
+            for t in trials
         ),
     )
 
