@@ -15,6 +15,8 @@ STALE_S = 0.25  # stamps so far from the arrival clock, or so much in one pull, 
 WINDOW_S = 0.1
 SLACK_S = 0.001  # arrivals are no more exact than that
 FASTEST = 1.1  # times the nominal rate
+RATE_WINDOW_S = 10.0
+RATE_ERROR = 0.005
 DECAY = 1e-3  # the best lead is forgotten at this rate, so that a clock 0.1 % slow is not taken for a stream behind
 
 
@@ -41,3 +43,25 @@ class BacklogGauge:
         fast = span >= WINDOW_S - SLACK_S and lead - best_then > (FASTEST - 1.0) * span
         stale = abs(arrival - newest_time) > STALE_S
         return fast or behind or stale or rows > STALE_S * self.rate_hz
+
+
+class RateGauge:
+    """Measures the rate over every ten seconds of the arrival clock. State: when the ten seconds began, samples since."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self.rate_hz = rate_hz
+        self._since: float | None = None
+        self._samples = 0
+
+    def push(self, rows: int, arrival: float) -> float | None:
+        """The measured rate where ten seconds are over and it is more than half a percent off, else None."""
+        if self._since is None:
+            self._since = arrival
+            return None
+        self._samples += rows
+        span = arrival - self._since
+        if span < RATE_WINDOW_S:
+            return None
+        measured_hz = self._samples / span
+        self._since, self._samples = arrival, 0
+        return measured_hz if abs(measured_hz - self.rate_hz) > RATE_ERROR * self.rate_hz else None

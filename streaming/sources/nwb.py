@@ -104,11 +104,23 @@ class NwbRecording:
 
 
 def _stimulation(trial: int, value: dict[str, Any]) -> Stimulation:
+    """A row of the trials table. The pulse columns are ours and optional: they tell where the last pulse ends."""
+
+    def number(column: str) -> float | None:
+        return float(value[column]) if column in value and np.isfinite(value[column]) else None
+
+    def whole(column: str) -> int | None:
+        return None if (found := number(column)) is None else int(found)
+
     return Stimulation(
         trial=trial,
-        electrode=int(value["stim_electrode"]) if "stim_electrode" in value else None,
-        current_ua=float(value["current_ua"]) if "current_ua" in value else None,
-        duration_s=float(value.get("stim_duration", 0.0)),
+        electrode=whole("stim_electrode"),
+        current_ua=number("current_ua"),
+        duration_s=number("stim_duration") or 0.0,
+        pulses=whole("pulses"),
+        phase_us=number("phase_us"),
+        interphase_us=number("interphase_us"),
+        frequency_hz=number("frequency_hz"),
     )
 
 

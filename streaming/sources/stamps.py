@@ -10,9 +10,10 @@ piece's first stamp from where the line through the past expects it, in samples.
 
   stamps taken at the push: milliseconds of jitter, now late, now early. One late push is not a loss: the pieces behind
   it come back to the line, while a loss lifts all that follow. So a deviation above the tolerance (four times the
-  median of the last 32, at least half a sample) stays in *doubt* until it has persisted for three chunks and 200 ms.
-  Until then samples keep their running index, and where more than 20 ms are in doubt they are marked as backlog, so
-  that nothing is decoded across an unseen splice.
+  median of the last 32, at least half a sample) stays in *doubt* until it has persisted for three chunks and 200 ms of
+  the arrival clock: a sender that was held up and stamps "now" what it catches up with is back by then. Meanwhile
+  samples keep their running index, and where more than 20 ms are in doubt they are marked as backlog, so that nothing
+  is decoded across an unseen splice.
 
 A loss below the tolerance of a jittering rig cannot be seen in its stamps; the line follows it, as it follows drift.
 A step back that stays, or one forward by more than the time that passed, is a clock that was set: a new epoch.
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.chunk import SourceCounters
-from streaming.sources.backlog import STALE_S, BacklogGauge
+from streaming.sources.backlog import STALE_S, BacklogGauge, RateGauge
 
 QUIET_SAMPLES = 0.1  # steps below this are those of exact stamps
 TOLERANCE_SAMPLES = 0.5
@@ -87,8 +88,10 @@ class StampTracker:
         self._deviations: deque[float] = deque(maxlen=32)
         self._doubt: list[float] = []
         self._doubt_samples = 0
+        self._doubt_since = np.inf
         self._exact_samples = 0  # how long stamps have followed each other exactly
-        self._gauge = BacklogGauge(self.rate_hz)
+        self._backlog = BacklogGauge(self.rate_hz)
+        self._rate = RateGauge(self.rate_hz)
 
     def push(self, timestamps: NDArray[np.float64], arrival: float) -> list[Segment]:
         """Timestamps (n,) of one pull as segments in order; rows with doubled stamps are in none of them."""
@@ -107,7 +110,9 @@ class StampTracker:
         if not segments:
             return []
         self._last_arrival = arrival
-        late = self._gauge.push(self._next, len(stamps), self._newest, arrival) or self._in_doubt()
+        if (measured_hz := self._rate.push(len(stamps), arrival)) is not None:
+            note(self._counters, f"the stream runs at {measured_hz:.0f} Hz, but declares {self.rate_hz:g} Hz")
+        late = self._backlog.push(self._next, len(stamps), self._newest, arrival) or self._in_doubt()
         if late:
             segments = [replace(segment, backlog=True) for segment in segments]
             self._counters.backlog_samples += sum(segment.stop - segment.start for segment in segments)
@@ -240,8 +245,9 @@ class StampTracker:
                 self._doubt.append(deviation)
         if self._doubt:
             self._doubt_samples += rows
-            steps = len(self._doubt) >= PERSIST_STEPS or self._quiet()
-            if steps and self._doubt_samples >= PERSIST_S * self.rate_hz:
+            self._doubt_since = min(self._doubt_since, arrival)
+            exact = self._quiet() and self._doubt_samples >= PERSIST_S * self.rate_hz
+            if exact or (len(self._doubt) >= PERSIST_STEPS and arrival - self._doubt_since >= PERSIST_S):
                 self._settle(first, possible)
 
     def _settle(self, first: float, possible: bool) -> None:
@@ -261,6 +267,7 @@ class StampTracker:
         self._deviations.extend(abs(deviation - shift) for deviation in self._doubt)
         self._doubt.clear()
         self._doubt_samples = 0
+        self._doubt_since = np.inf
 
     def _lost(self, samples: int) -> None:
         self._next += samples

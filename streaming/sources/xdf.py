@@ -27,6 +27,7 @@ from streaming.sources.stamps import StampTracker
 
 MOST_BYTES = 4 * 2**30
 RESET_S = 5.0
+BLOCK_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class XdfRecording:
         self._rows: list[int] = []
         self._times: list[tuple[float, float]] = []  # of the first and behind the last sample of each
         tracker = StampTracker(self.info.rate_hz, SourceCounters())
-        block = max(1, round(self.info.rate_hz))
+        block = max(1, round(BLOCK_S * self.info.rate_hz))
         epoch, offset = 0, 0
         for row in range(0, len(stamps), block):
             part = stamps[row : row + block]

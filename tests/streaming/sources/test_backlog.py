@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streaming.sources.backlog import BacklogGauge
+from streaming.sources.backlog import BacklogGauge, RateGauge
 
 RATE_HZ = 30000.0
 
@@ -76,3 +76,13 @@ def test_chunks_of_any_size_and_in_parts_are_no_backlog(chunk: int) -> None:
         at = (k + 1) * chunk / RATE_HZ
         arrivals += [(at + part * 3e-4, chunk // 4) for part in range(4)] if chunk > 1 else [(at, 1)]
     assert not any(late for _, late in feed(BacklogGauge(RATE_HZ), iter(arrivals)))
+
+
+@pytest.mark.parametrize(("factor", "named"), [(1.0, 0), (1.004, 0), (0.99, 2), (0.8, 2)])
+def test_a_rate_that_is_not_the_declared_one_is_measured(factor: float, named: int) -> None:
+    gauge = RateGauge(RATE_HZ)
+    chunk = round(300 * factor)
+    said = [gauge.push(chunk, 5.0 + 0.01 * k * chunk / (300 * factor)) for k in range(2002)]
+    measured = [rate for rate in said if rate is not None]
+    assert len(measured) == named
+    assert measured == pytest.approx([RATE_HZ * factor] * named, rel=1e-3)
