@@ -171,6 +171,10 @@ def _add_trials(nwb: NWBFile, answered: list[AnsweredTrial]) -> None:
         "stim_electrode": "1-based",
         "current_ua": "µA",
         "perceived": "what the participant reported",
+        "pulses": "of the train",
+        "phase_us": "of one phase, µs",
+        "interphase_us": "between the two phases, µs",
+        "frequency_hz": "of the pulses",
     }
     for name, description in columns.items():
         nwb.add_trial_column(name, description)
@@ -183,4 +187,8 @@ def _add_trials(nwb: NWBFile, answered: list[AnsweredTrial]) -> None:
             stim_electrode=trial.stimulation.electrode,
             current_ua=trial.stimulation.current_ua,
             perceived=trial.perceived,
+            pulses=trial.stimulation.pulses,
+            phase_us=trial.stimulation.phase_us,
+            interphase_us=trial.stimulation.interphase_us,
+            frequency_hz=trial.stimulation.frequency_hz,
         )
