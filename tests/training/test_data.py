@@ -54,7 +54,7 @@ def test_broadband_through_mua_is_what_the_chain_gives_live(tmp_path: Path):
     for trial in live.header.trials:  # the file knows the train's duration, not its last pulse, 3.3 ms earlier
         apart[round(trial.onset_s * 1000) : round(trial.onset_s * 1000) + 200] = False
     assert np.array_equal(session.usable[apart], live.usable[apart])
-    assert np.abs(np.where(live.usable, session.z - live.z, 0))[apart].max() < 0.01
+    assert np.abs(np.where(live.usable, session.z - live.z, 0))[apart].max() < 0.1
     onsets = [[trial.onset_s for trial in one.header.trials] for one in (session, live)]
     assert onsets[0] == pytest.approx(onsets[1])
 
