@@ -46,7 +46,7 @@ class BacklogGauge:
 
 
 class RateGauge:
-    """Measures the rate over every ten seconds of the arrival clock. State: when the ten seconds began, samples since."""
+    """Measures the rate over every ten seconds of the arrival clock. State: since when, and how many samples."""
 
     def __init__(self, rate_hz: float) -> None:
         self.rate_hz = rate_hz

@@ -76,7 +76,7 @@ class StampTracker:
         self.rate_hz = rate_hz
         self.epoch = epoch
         self._counters = counters
-        self._last_arrival = -np.inf
+        self._last_arrival = self._before_doubt = -np.inf
         self._newest = -np.inf  # stamp of the newest sample
         self._seen: dict[float, int] = {}  # first stamps of recent pieces -> rows, by which doubled ones are known
         self._doubled_to = -np.inf
@@ -223,7 +223,9 @@ class StampTracker:
         deviation = (first - self._time_of(self._next)) * self.rate_hz
         step = (first - self._newest) * self.rate_hz - 1.0
         tolerance = self._tolerance()
-        possible = deviation <= (arrival - self._last_arrival + 1.0) * self.rate_hz
+        if not self._doubt:
+            self._before_doubt = self._last_arrival
+        possible = deviation <= (arrival - self._before_doubt + 1.0) * self.rate_hz
         if step < -tolerance:
             self._counters.backward_timestamps += 1
             if not self._counters.last_problem.startswith("timestamps stepped back"):  # a jittering rig does it often

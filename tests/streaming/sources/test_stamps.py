@@ -165,6 +165,16 @@ def test_a_clock_set_back_is_a_new_epoch_and_counts_from_zero() -> None:
     assert rig.segments[-1].backlog  # stamps 50 s off the arrival clock are not "now"
 
 
+def test_a_long_loss_behind_jitter_is_a_loss_and_no_new_clock() -> None:
+    rng, rig = np.random.default_rng(1), Rig()
+    for first in range(0, 60000, 30):
+        at = first + (10 * 30000 if first >= 30000 else 0)
+        end = T0 + (at + 29) / RATE_HZ + rng.exponential(5e-4)
+        rig.send(end + np.arange(-29, 1) / RATE_HZ, end + 1e-4)
+    assert (rig.counters.gaps, rig.tracker.epoch) == (1, 0)
+    assert rig.counters.lost_samples == pytest.approx(300000, abs=60)
+
+
 def test_a_clock_set_forward_is_no_loss() -> None:
     rig = Rig()
     at = rig.settle()
