@@ -43,12 +43,11 @@ Snapshot = tuple[int, NDArray[np.float32], NDArray[np.float64], NDArray[np.int64
 @dataclass(slots=True)
 class Blank:
     """Samples [start, end) that carry a stimulation artifact. `end` is NEVER while an expected train awaits its marker,
-    which must come before sample `deadline`. `anchor` is the last good sample, kept once the walk has reached it."""
+    which must come before sample `deadline`."""
 
     start: int
     end: int
     deadline: int = NEVER
-    anchor: NDArray[np.float32] | None = None
 
 
 class Bins:
@@ -116,7 +115,6 @@ class SignalChain:
         self.grid = BinGrid.of(rate_hz)
         normaliser = settings.normaliser
         self._window_bins = round(normaliser.window_s * BIN_RATE_HZ)
-        self._rewind_samples = int(settings.rewind_s * rate_hz)
         self._min_history = round(normaliser.min_history_s * BIN_RATE_HZ)
         self._most = self.grid.first_sample(SNAPSHOT_BINS)  # samples a call of the kernel: snapshots stay dense
         self._longest_gap = int(settings.longest_gap_s * rate_hz)
@@ -127,19 +125,18 @@ class SignalChain:
         history = round(settings.rewind_s * BIN_RATE_HZ)
         self._rings = kn.aligned((self._window_bins + history + 1024, 4, self._padded))
         self._reasons = np.zeros(len(self._rings), np.uint8)
-        # without rewinding the ring is one segment long, and only carries samples into padded rows
-        rows = int((settings.rewind_s + 0.1) * rate_hz) if settings.rewind_s > 0 else kn.SEGMENT
-        self._raw = kn.aligned((rows, self._padded))
+        self._raw = kn.aligned((int((settings.rewind_s + 0.1) * rate_hz), self._padded))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
         self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.TAIL,))
         self._f64 = kn.aligned((self._tiles * kn.N_F64 * kn.MOST_LANES + kn.N_FILTERS64,), np.float64)
         self._i64 = kn.aligned((kn.N_SCALARS + kn.N_FACTS * self._padded + kn.N_K,), np.int64)
         scratch = kn.aligned((kn.SEGMENT, self._padded))
         self._memory = (self._f32, self._f64, self._i64, self._rings, self._reasons, scratch)
+        self._blanks: list[Blank] = []
         self._begin(0)
 
     def _begin(self, first_sample: int) -> None:
-        """Everything new, from this sample on; only the operator's mask stays."""
+        """Everything new, from this sample on; only the operator's mask stays, and blanks still to come."""
         self._first_sample = self._received = first_sample
         self._first_bin = self.grid.bin_of(first_sample)
         for memory in (self._f32, self._f64, self._i64, self._rings, self._reasons):
@@ -162,7 +159,7 @@ class SignalChain:
             else None
         )
         self._gaps: list[tuple[int, int]] = []
-        self._blanks: list[Blank] = [blank for blank in getattr(self, "_blanks", []) if blank.start >= first_sample]
+        self._blanks = [blank for blank in self._blanks if blank.start >= first_sample]
         self._masks: list[tuple[int, NDArray[np.bool_]]] = []
         self._snapshots: deque[Snapshot] = deque(maxlen=len(self._raw) // self._most + 8)
         self._snapshot()
@@ -189,6 +186,7 @@ class SignalChain:
         k[kn.K_FROZEN] = self._frozen is not None
         k[[kn.K_SHORT, kn.K_TILES, kn.K_LANES]] = found.lengths[0], self._tiles, self._lanes
         k[kn.K_CLIP] = round(settings.clip_uv)
+        k[kn.K_DIRECT] = settings.rewind_s == 0 and self.n_channels == self._padded
 
     # What has been seen ----------------------------------------------------------------------------------------------
 
@@ -248,6 +246,8 @@ class SignalChain:
             raise RigFault(f"samples: found sample {first_sample} again, expected {self._received}")
         lost = first_sample - self._received
         if lost > self._longest_gap or (lost and self._received == self._first_sample):
+            for _, mask in self._masks:
+                self._mask = mask
             self._begin(first_sample)
         elif lost:
             self._gaps.append((self._received, first_sample))
@@ -316,15 +316,13 @@ class SignalChain:
             return None  # the same train, told twice
         expected = [blank for blank in self._blanks if blank.end == NEVER and blank.start <= end]
         touching = [blank for blank in self._blanks if blank.end != NEVER and blank.start <= end and start <= blank.end]
-        for blank in expected + touching:
-            self._blanks.remove(blank)
         start = min([start] + [blank.start for blank in touching])
         end = max([end] + [blank.end for blank in touching])
         changed = None
         if start < int(self._i64[kn.NEXT_SAMPLE]):
             changed = self._rewind(start)
-        self._blanks.append(Blank(start, end))
-        self._blanks.sort(key=lambda blank: blank.start)
+        others = [blank for blank in self._blanks if blank not in expected + touching]
+        self._blanks = sorted([*others, Blank(start, end)], key=lambda blank: blank.start)
         self._plain = False
         self._advance()
         return changed
@@ -428,14 +426,9 @@ class SignalChain:
             self._gaps = [(at, b) if (a, b) == gap else (a, b) for a, b in self._gaps]
             return True
         if self._received <= blank.end:
-            if blank.anchor is None and at == blank.start and at > self._first_sample:
-                blank.anchor = self._raw[(at - 1) % len(self._raw)].copy()
             return False
         target = self._raw[blank.end % len(self._raw)].astype(np.float64)
-        anchor = target if blank.anchor is None else blank.anchor.astype(np.float64)
-        if blank.anchor is None and at == blank.start and at > self._first_sample:
-            blank.anchor = self._raw[(at - 1) % len(self._raw)].copy()
-            anchor = blank.anchor.astype(np.float64)
+        anchor = target if self._i64[kn.FRESH] else kn.last_sample(self._f32, self._padded).astype(np.float64)
         self._i64[kn.SETTLE_BLANK] = max(
             self._i64[kn.SETTLE_BLANK], blank.end + round(self.settings.blank_settle_s * self.rate_hz)
         )
@@ -452,13 +445,14 @@ class SignalChain:
 
     def _rewind(self, to_sample: int) -> int:
         """Back to the newest snapshot at or before `to_sample`; returns the first bin that will be computed again."""
-        while self._snapshots and self._snapshots[-1][0] > to_sample:
-            self._snapshots.pop()
-        if not self._snapshots or self._received - self._snapshots[-1][0] > len(self._raw) - 1:
+        found = next((i for i in reversed(range(len(self._snapshots))) if self._snapshots[i][0] <= to_sample), None)
+        if found is None or self._received - self._snapshots[found][0] >= len(self._raw):
             raise LateMarker(
                 f"late marker: found a stimulation {(self._received - to_sample) / self.rate_hz:.2f} s back, expected "
                 f"at most {self.settings.rewind_s:g} s; send markers sooner, or raise nothing: the data is rejected"
             )
+        while len(self._snapshots) > found + 1:
+            self._snapshots.pop()
         _, f32, f64, i64 = self._snapshots[-1]
         self._f32[:], self._f64[:], self._i64[:] = f32, f64, i64
         self._next_bin = int(self._i64[kn.NEXT_BIN])

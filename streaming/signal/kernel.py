@@ -61,7 +61,7 @@ STEP, CARRY, FLOOR, N_FILTERS64 = 0, 32, 40, 41
     K_TILES,
     K_LANES,
 ) = range(11)
-K_CLIP, N_K = 11, 12  # whole microvolts
+K_CLIP, K_DIRECT, N_K = 11, 12, 13  # clip in whole microvolts
 
 
 def aligned(shape: tuple[int, ...], dtype: type = np.float32) -> NDArray[Any]:
@@ -77,6 +77,11 @@ def tiling(n_channels: int) -> tuple[int, int]:
     tiles = -(-n_channels // MOST_LANES)
     lanes = -(-n_channels // (16 * tiles)) * 16
     return tiles, lanes
+
+
+def last_sample(f32: NDArray[np.float32], padded: int) -> NDArray[np.float32]:
+    """A view of the last sample that was processed, where one was not finite the one before it."""
+    return f32[len(f32) - TAIL - 3 * padded : len(f32) - TAIL - 2 * padded]
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
@@ -396,11 +401,11 @@ def process(source, row, n, f32, f64, i64, rings, reasons, scratch):  # type: ig
 def push(x, raw, f32, f64, i64, rings, reasons, scratch):  # type: ignore[no-untyped-def]
     """Keep the samples in the ring of raw samples, then process them from there. Returns the next bin.
 
-    Where no history is kept (a ring of one segment) and no channel is padded, they are processed where they are.
+    Where no history is kept and no channel is padded (K_DIRECT), they are processed where they are.
     """
     n, n_channels = x.shape
     n_rows = raw.shape[0]
-    if n_rows == SEGMENT and n_channels == raw.shape[1]:
+    if i64[i64.shape[0] - N_K + K_DIRECT] != 0:
         return process(x, 0, n, f32, f64, i64, rings, reasons, scratch)
     done = 0
     while done < n:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -285,6 +286,42 @@ def test_a_marker_that_is_too_late_says_so() -> None:
     chain = run(broadband(2.5))
     with pytest.raises(LateMarker, match="expected at most 1 s"):
         chain.stimulation(20000, TRAIN_END_S)
+
+
+def test_a_marker_that_came_too_late_spoils_nothing_for_the_next() -> None:
+    x = with_train(broadband(2.5), 60000)
+    timely = SignalChain(SHORT, RATE, 5)
+    timely.stimulation(60000, TRAIN_END_S)
+    run(x, chain=timely)
+    chain = run(x[:70000])
+    with pytest.raises(LateMarker):
+        chain.stimulation(20000, TRAIN_END_S)
+    chain.stimulation(60000, TRAIN_END_S)
+    chain.push(x[70000:], 70000)
+    assert same(chain, timely)
+
+
+@pytest.mark.parametrize("channels", [5, 16])
+def test_without_rewinding_the_same_numbers_and_no_late_markers(channels: int) -> None:
+    x = with_train(broadband(1.2, channels), 20000)
+    settings = replace(SHORT, rewind_s=0.0)
+    chains = [SignalChain(settings, RATE, channels), SignalChain(SHORT, RATE, channels)]
+    for chain in chains:
+        chain.push(x[:15000], 0)
+        chain.stimulation(20000, TRAIN_END_S)
+        for start in range(15000, len(x), 450):
+            chain.push(x[start : start + 450], start)
+    assert same(*chains)
+    with pytest.raises(LateMarker):
+        chains[0].stimulation(30000, TRAIN_END_S)
+
+
+def test_a_pending_mask_survives_a_long_gap() -> None:
+    chain = run(broadband(0.5))
+    mask = np.array([True, True, False, True, True])
+    chain.set_mask(mask, chain.next_sample + 20000)
+    chain.push(broadband(0.5), 500_000)
+    assert np.array_equal(chain.usable, mask)
 
 
 def test_a_marker_told_twice_changes_nothing() -> None:
