@@ -34,6 +34,7 @@ $(VENV)/bin/python:
 
 $(SERVING): pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -q -e ".[$(RUNTIME)]"
+	$(VENV)/bin/phosphene doctor
 	touch $@
 
 # torch first, by its exact version: what follows then finds it there and does not choose another

@@ -6,10 +6,15 @@ import importlib.metadata
 import os
 import platform
 import sys
+import time
+
+import numpy as np
 
 from models.errors import Fault
 from server.bundles import Bundles
 from server.settings import PACKAGED
+from streaming.signal.chain import SignalChain
+from streaming.signal.settings import ChainSettings
 
 PACKAGES = ("phosphene", "numpy", "scipy", "numba", "onnxruntime", "onnxruntime-gpu", "pylsl", "fastapi", "uvicorn")
 
@@ -47,6 +52,7 @@ def doctor() -> bool:
         return False
     if _version("onnxruntime") and _version("onnxruntime-gpu"):
         say(False, "onnxruntime", "both onnxruntime and onnxruntime-gpu are installed; uninstall both, install one")
+    say(True, "signal chain", f"compiled; {_chain_us():.1f} µs for a millisecond of 96 channels at 30 kHz")
     bundles = Bundles(PACKAGED)
     names = [entry["name"] for entry in bundles.list()]
     if not names:
@@ -57,6 +63,18 @@ def doctor() -> bool:
         except Fault as fault:
             say(False, "bundle", str(fault))
     return sound
+
+
+def _chain_us() -> float:
+    """Median microseconds; the first call compiles, which a new installation has to do once."""
+    chain = SignalChain(ChainSettings(), 30_000, 96)
+    samples = np.random.default_rng(0).standard_normal((30, 96)).astype(np.float32)
+    taken = []
+    for _ in range(2000):
+        started = time.perf_counter()
+        chain.push(samples, chain.next_sample)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken)) * 1e6
 
 
 def _version(name: str) -> str | None:
