@@ -175,7 +175,7 @@ def _copy_trials(nwb: Any, trials: Any) -> None:
 
 
 def _add_trials(nwb: Any, recording: Recording) -> None:
-    """The recording's own trials; where it has only markers, a trial for each stimulation."""
+    """The recording's own trials; where it has only markers, a trial for each stimulation that was answered."""
     if recording.trials is not None:
         _copy_trials(nwb, recording.trials)
         return
@@ -187,7 +187,9 @@ def _add_trials(nwb: Any, recording: Recording) -> None:
         nwb.add_trial_column(name, description)
     for at, train in trains:
         onset_s = recording.start_s + at / recording.info.rate_hz
-        told_at, report = reports.get(train.trial, (at, None))
+        if train.trial not in reports:
+            continue  # nobody knows whether it was perceived, and the table has no word for that
+        told_at, report = reports[train.trial]
         nwb.add_trial(
             start_time=onset_s,
             stop_time=max(onset_s + train.duration_s, recording.start_s + told_at / recording.info.rate_hz),
@@ -195,7 +197,7 @@ def _add_trials(nwb: Any, recording: Recording) -> None:
             stim_duration=train.duration_s,
             stim_electrode=train.electrode or 0,
             current_ua=np.nan if train.current_ua is None else train.current_ua,
-            perceived=report is not None and report.perceived,
+            perceived=report.perceived,
         )
 
 

@@ -218,7 +218,7 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
     short = REASON_HISTORY if k[K_FROZEN] == 0 and i64[HISTORY] < k[K_MIN_HISTORY] else 0
     reasons[slot] = reason | short
     low_pass_step(f32, f64, rings[slot, ENVELOPE], filters64, k, which)
-    health(f32, i64, rings[slot, OK], reason, k)
+    health(i64, rings[slot, OK], reason, k)
     normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
     if i64[WEIGH] != 0:
         weigh(f32, i64, padded)
@@ -226,23 +226,22 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
-def health(f32, i64, ok, reason, k):  # type: ignore[no-untyped-def]
+def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
     """Which channels this bin vouches for (`ok`), and who has died or come back to life.
 
     Dead: flat, or never finite, for K_DEAD_BINS bins in a row; alive again after as many good ones.
     """
     padded = ok.shape[0]
-    weight = f32[f32.shape[0] - TAIL - 2 * padded : f32.shape[0] - TAIL - padded]
+    facts = i64[N_SCALARS : N_SCALARS + N_FACTS * padded].reshape(N_FACTS, padded)
+    mask, dead = facts[MASK], facts[DEAD]
     vouch = np.float32(1) if reason == 0 else np.float32(0)
     for c in range(padded):
-        ok[c] = vouch if weight[c] > 0 else np.float32(0)
+        ok[c] = vouch * np.float32(mask[c]) * np.float32(1 - dead[c])
     all_moved = i64[ALL_MOVED] != 0
     i64[ALL_MOVED] = 0
     if all_moved and i64[ANY_BAD] == 0 and i64[TROUBLE] == 0:
         return  # as nearly always: everyone alive, nobody under suspicion
-    facts = i64[N_SCALARS : N_SCALARS + N_FACTS * padded].reshape(N_FACTS, padded)
-    moved = facts[MOVED]
-    dead, settle, bad = facts[DEAD], facts[SETTLE], facts[BAD]
+    moved, settle, bad = facts[MOVED], facts[SETTLE], facts[BAD]
     still_run, live_run = facts[STILL_RUN], facts[LIVE_RUN]
     start, end, limit = i64[BIN_START], i64[BIN_END], k[K_DEAD_BINS]
     trouble = 0
