@@ -70,6 +70,7 @@ class XdfRecording:
 
     def _place(self, stamps: NDArray[np.float64]) -> None:
         """Stretches, and the row at which each begins."""
+        self._stamps = stamps
         self.start_s = 0.0  # XDF knows no session start: its first sample is it
         self.stretches: list[Stretch] = []
         self._rows: list[int] = []
@@ -97,11 +98,17 @@ class XdfRecording:
                 self._times.append((time_s, piece.newest_time + 1 / self.info.rate_hz))
 
     def _sample_of(self, time_s: float) -> int:
-        """Counted from the stretch that the time falls into, or the last one before it."""
+        """By the stamps around it, in the stretch that the time falls into or the last one before it.
+
+        Not by the declared rate from the stretch's start: 20 ppm of a crystal are 72 ms after an hour.
+        """
         within = [index for index, (start, end) in enumerate(self._times) if start <= time_s < end]
         before = [index for index, (start, _) in enumerate(self._times) if start <= time_s]
         index = (within or before or [0])[-1]
-        return self.stretches[index].first_sample + round((time_s - self._times[index][0]) * self.info.rate_hz)
+        stretch, first_row = self.stretches[index], self._rows[index]
+        stamps = self._stamps[first_row : first_row + stretch.n_samples]
+        row = max(0, int(np.searchsorted(stamps, time_s, "right")) - 1)
+        return stretch.first_sample + row + round((time_s - float(stamps[row])) * self.info.rate_hz)
 
     def _markers(self, streams: list[_Stream]) -> tuple[list[tuple[int, Marker]], int]:
         """Markers by sample, and how many were malformed."""

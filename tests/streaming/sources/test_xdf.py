@@ -62,6 +62,17 @@ def test_a_gap_is_kept_and_markers_fall_on_their_samples(tmp_path: Path) -> None
     assert source.counters.malformed_markers == 1
 
 
+def test_a_marker_keeps_its_sample_where_the_crystal_drifts(tmp_path: Path) -> None:
+    data = counts(60000, 2)
+    stamps = 1000.0 + np.arange(len(data)) / (RATE_HZ * 1.0005)
+    samples = [(stamps[k : k + 1000], list(data[k : k + 1000])) for k in range(0, len(data), 1000)]
+    at = float(stamps[59000])
+    markers = [([at], ['{"event": "report", "trial": 1, "perceived": true}'])]
+    path = write_xdf(tmp_path / "a.xdf", [(header(), "int16", samples), (EVENTS, "string", markers)])
+    source = open_recording(path, pace=None)
+    assert source.recording.markers == [(59000, Report(1, True))]
+
+
 def test_a_clock_reset_is_a_long_pause(tmp_path: Path) -> None:
     data = counts(24000, 2)
     samples = chunks(data[:12000], 1000.0) + chunks(data[12000:], 20.0)
