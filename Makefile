@@ -6,7 +6,7 @@ RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SERVING := $(VENV)/serving.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench default-bundle clean
 
 demo: $(SERVING)
 	$(VENV)/bin/phosphene demo
@@ -23,6 +23,10 @@ types: $(DEV)
 
 bench: $(SERVING)
 	$(VENV)/bin/phosphene bench
+
+# the shipped bundle again, from nothing: about 40 minutes on two cores, goes on where a kill left it
+default-bundle: $(DEV)
+	$(VENV)/bin/python -m training.default_bundle
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ _BLOCK_BINS = 10_000
 
 @dataclass(frozen=True)
 class Trial:
-    """One stimulation and the answer to it. `truth` is the probability of a percept where a simulator told it."""
+    """One stimulation and the answer to it. `observers`: the probability of a percept to who knows the simulated
+    `state`, and to who sees the same window (`prestimulus`, `evoked`) at level A and knows the participant by heart."""
 
     onset_s: float
     electrode: int  # 1-based
     current_ua: float
     perceived: bool
-    truth: float | None = None
+    observers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

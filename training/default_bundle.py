@@ -30,6 +30,9 @@ from streaming.participant.level_a import LevelA
 from streaming.participant.participant import Participant
 from streaming.participant.session import Session as SimulatedSession
 from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
+from streaming.participant.stimulation import percept_probability
+from streaming.participant.window_observer import WINDOW_BINS, WindowObserver
+from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
 from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
@@ -50,7 +53,7 @@ class Recipe:
     rest_sessions: int = 40
     rest_s: int = 210
     steps: int = 3_000
-    fitting_sessions: int = 12
+    fitting_sessions: int = 24
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)
     later_s: int = 2_400
@@ -90,7 +93,7 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
 
     rest = stage("rest", *(_Job("A", 0, 100 + k, recipe.rest_s) for k in range(recipe.rest_sessions)))
     fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
-    later = stage("later", *(_Job("B", day, 300, recipe.later_s) for day in recipe.later_days))
+    later = stage("later", *(_Job("B", day, 300, recipe.later_s, observed=True) for day in recipe.later_days))
     started = time.monotonic()
     _pretrain(rest, out / "pretrain", recipe)
     took["pretrain"] = took.get("pretrain", 0.0) + time.monotonic() - started
@@ -129,6 +132,7 @@ class _Job:
     day: int
     session: int
     seconds: int
+    observed: bool = False  # with the ideal observer of each trial's windows
 
     @property
     def name(self) -> str:
@@ -154,6 +158,7 @@ def _make_session(folder: Path, job: _Job) -> Path:
         z = normalise(envelope, usable[:, 0], usable, chain)
     else:
         z, usable = _through_the_chain(participant, chain, job.seconds)
+    observed = _window_observers(participant) if job.observed else [{}] * len(participant.delivered)
     header = SessionHeader(
         name=job.name,
         date=str(FIRST_DAY + job.day),
@@ -168,9 +173,9 @@ def _make_session(folder: Path, job: _Job) -> Path:
                 electrode=one.stimulation.electrode or 0,
                 current_ua=one.stimulation.current_ua or 0.0,
                 perceived=one.perceived,
-                truth=one.probability,
+                observers={"state": one.probability} | seen,
             )
-            for one in participant.delivered
+            for one, seen in zip(participant.delivered, observed, strict=True)
         ),
     )
     return write_session(folder, header, z, settled(usable, chain))
@@ -194,6 +199,26 @@ def _through_the_chain(participant: Participant, chain_settings: ChainSettings, 
         z[bins.first_bin : bins.end_bin] = bins.z
         usable[bins.first_bin : bins.end_bin] = bins.usable
     return z, usable
+
+
+def _window_observers(participant: Participant) -> list[dict[str, float]]:
+    """What the ideal observer makes of each trial's windows, read at level A: no amplifier, no chain."""
+    settings, anatomy, delivered = participant.settings, participant.anatomy, participant.delivered
+    observer, envelope = WindowObserver(settings, anatomy), LevelA(participant)
+
+    def windows(offset: int) -> Any:
+        read = []
+        for one in delivered:
+            envelope.seek(one.onset_bin + offset)
+            read.append(envelope.read(WINDOW_BINS))
+        return np.stack(read)
+
+    state = observer.state_estimate(windows(-WINDOW_BINS)) + anatomy.truth.state_offset
+    current = np.array([one.stimulation.current_ua for one in delivered])
+    threshold = anatomy.threshold_ua[[(one.stimulation.electrode or 1) - 1 for one in delivered]]
+    before = percept_probability(settings, current, threshold, state)
+    after = observer.probability(windows(EVOKED_START_BINS), delivered)
+    return [{"prestimulus": float(p), "evoked": float(q)} for p, q in zip(before, after, strict=True)]
 
 
 # Stages --------------------------------------------------------------------------------------------------------------

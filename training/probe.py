@@ -2,7 +2,7 @@
 
 Each session gives its first 80 % of trials to fitting and its last 20 % to testing. Beside the probe stand, on the same
 trials: permuted labels, the same network untrained, raw MUA, its principal components (as many as the embedding has
-numbers), electrode and current alone, and, where a simulator told the truth, the observer who knows the state.
+numbers), electrode and current alone, and, where a simulator told the truth, what ideal observers make of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ ROWS = {
     "raw_mua": "raw MUA",
     "principal_components": "principal components",
     "stimulus_only": "electrode and current alone",
-    "ideal_observer": "observer who knows the state",
+    "window_observer": "ideal observer of the window, level A",
+    "state_observer": "observer who knows the state",
 }
 
 
@@ -56,7 +57,8 @@ class Trials:
     perceived: NDArray[np.bool_]
     electrode: NDArray[np.int64]
     current_ua: NDArray[np.float64]
-    truth: NDArray[np.float64]  # NaN where nobody knows it
+    state_known: NDArray[np.float64]  # what two observers of the simulated participant say, NaN where there is none
+    window_known: NDArray[np.float64]
     rejected: int
 
     def __len__(self) -> int:
@@ -130,8 +132,9 @@ def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> Fi
         for key, test in tests.items():
             metrics[key][name] = score(other.probability(see(test)), test.perceived, other.prevalence)
     for key, test in tests.items():
-        if np.isfinite(test.truth).all():
-            metrics[key]["ideal_observer"] = score(test.truth, test.perceived, readout.prevalence)
+        for name, told in (("window_observer", test.window_known), ("state_observer", test.state_known)):
+            if np.isfinite(told).all():
+                metrics[key][name] = score(told, test.perceived, readout.prevalence)
         metrics[key]["rejected_trials"] = test.rejected
     least = min_usable_channels(encoder, readout, training)
     return FittedProbe(readout, metrics, len(training), least, _golden(tests[SAME_SESSIONS]))
@@ -167,14 +170,13 @@ def min_usable_channels(encoder: Encoder, readout: Readout, trials: Trials) -> i
     """The fewest randomly chosen channels, in steps of a sixteenth of the array, whose scores correlate with the full
     array's by at least AGREEMENT."""
     rng, channels = np.random.default_rng(0), encoder.config.channels
-    weight, _ = readout.folded()
-    full = embed(encoder, trials) @ weight
+    full = embed(encoder, trials) @ readout.weight
     order = np.argsort(rng.random(trials.usable.shape) + ~trials.usable, axis=1)
     least, step = channels, max(1, channels // 16)
     for n in range(channels - step, 0, -step):
         fewer = trials.usable.copy()
         np.put_along_axis(fewer, order[:, n:], False, axis=1)
-        if np.corrcoef(full, embed(encoder, trials, fewer) @ weight)[0, 1] < AGREEMENT:
+        if np.corrcoef(full, embed(encoder, trials, fewer) @ readout.weight)[0, 1] < AGREEMENT:
             break
         least = n
     return least
@@ -197,7 +199,8 @@ def gather(session: Session, name: str, length: int) -> Trials:
         perceived=np.array([trial.perceived for trial in kept], bool),
         electrode=np.array([trial.electrode for trial in kept], np.int64),
         current_ua=np.array([trial.current_ua for trial in kept], np.float64),
-        truth=np.array([np.nan if trial.truth is None else trial.truth for trial in kept], np.float64),
+        state_known=np.array([trial.observers.get("state", np.nan) for trial in kept], np.float64),
+        window_known=np.array([trial.observers.get(name, np.nan) for trial in kept], np.float64),
         rejected=len(trials) - len(kept),
     )
 

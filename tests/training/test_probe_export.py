@@ -46,7 +46,7 @@ def test_the_probe_decodes_and_stands_beside_its_baselines(line: Path):
     assert found["probe"]["interval"][0] > 0.6
     assert found["permuted_labels"]["interval"][0] < 0.5 < found["permuted_labels"]["interval"][1]
     assert {"raw_mua", "principal_components", "untrained_encoder", "stimulus_only"} <= found.keys()
-    assert "ideal_observer" not in found  # nobody told the truth about these trials
+    assert "state_observer" not in found  # nobody told the truth about these trials
     assert found["stimulus_only"]["interval"][0] <= 0.5  # labels owe nothing to electrode and current here
     assert found["probe"]["trials"] == 80  # the last fifth of each session
 
