@@ -1,7 +1,8 @@
 """XDF files as LabRecorder writes them. Gaps and clock resets are found by the tracker that serves live streams.
 
-How long a sender was away when its clock was reset is not known; it stands as a pause of RESET_S, after which the
-signal chain starts anew.
+A file knows what comes next, so a pause beyond all jitter is placed at its very sample and never in doubt. How long a
+sender was away when its clock was reset is not known; it stands as a pause of RESET_S, after which the signal chain
+starts anew.
 
 pyxdf has no lazy reading: the chosen streams are held in memory while the file is open. So a file above MOST_BYTES is
 refused rather than half read; longer recordings belong into NWB or the amplifier's own format.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from streaming.sources.stamps import StampTracker
 
 MOST_BYTES = 4 * 2**30
 RESET_S = 5.0
+PAUSE_S = 0.25  # a step of the stamps beyond this is no jitter; live, the stream would be lost
 BLOCK_S = 0.1
 
 log = logging.getLogger(__name__)
@@ -75,27 +78,38 @@ class XdfRecording:
         self.stretches: list[Stretch] = []
         self._rows: list[int] = []
         self._times: list[tuple[float, float]] = []  # of the first and behind the last sample of each
-        tracker = StampTracker(self.info.rate_hz, SourceCounters())
-        block = max(1, round(BLOCK_S * self.info.rate_hz))
-        epoch, offset = 0, 0
-        for row in range(0, len(stamps), block):
-            part = stamps[row : row + block]
+        steps = np.diff(stamps)
+        cuts = np.flatnonzero((steps > PAUSE_S) | (steps < -PAUSE_S)) + 1
+        for start, stop in pairwise([0, *cuts.tolist(), len(stamps)]):
+            paused_s = steps[start - 1] - 1 / self.info.rate_hz if start else 0.0
+            self._follow(start, stop, paused_s if paused_s >= 0 else RESET_S)
+
+    def _follow(self, start: int, stop: int, paused_s: float) -> None:
+        """Rows [start, stop), behind a pause of so many seconds: small gaps and resets as the tracker finds them."""
+        rate_hz = self.info.rate_hz
+        tracker = StampTracker(rate_hz, SourceCounters())
+        block = max(1, round(rate_hz))
+        epoch, offset = 0, self._end() + round(paused_s * rate_hz)
+        for row in range(start, stop, block):
+            part = self._stamps[row : min(row + block, stop)]
             for piece in tracker.push(part, float(part[-1])):
-                last = self.stretches[-1] if self.stretches else Stretch(0, 0)
-                end = last.first_sample + last.n_samples
+                end = self._end()
                 if piece.epoch != epoch:
-                    epoch, offset = piece.epoch, end + round(RESET_S * self.info.rate_hz)
+                    epoch, offset = piece.epoch, end + round(RESET_S * rate_hz)
                 first, rows = offset + piece.first_sample, piece.stop - piece.start
                 time_s = float(part[piece.start])
-                if self._rows and first == end and self._rows[-1] + last.n_samples == row + piece.start:
+                if self._rows and first == end and self._rows[-1] + self.stretches[-1].n_samples == row + piece.start:
+                    last = self.stretches.pop()
                     first, rows = last.first_sample, last.n_samples + rows
-                    time_s = self._times[-1][0]
-                    self.stretches.pop()
-                    self._times.pop()
+                    time_s = self._times.pop()[0]
                 else:
                     self._rows.append(row + piece.start)
                 self.stretches.append(Stretch(first, rows))
-                self._times.append((time_s, piece.newest_time + 1 / self.info.rate_hz))
+                self._times.append((time_s, piece.newest_time + 1 / rate_hz))
+
+    def _end(self) -> int:
+        """The index behind the last sample so far."""
+        return self.stretches[-1].first_sample + self.stretches[-1].n_samples if self.stretches else 0
 
     def _sample_of(self, time_s: float) -> int:
         """By the stamps around it, in the stretch that the time falls into or the last one before it.

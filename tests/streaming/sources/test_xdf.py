@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_a_marker_keeps_its_sample_where_the_crystal_drifts(tmp_path: Path) -> N
     path = write_xdf(tmp_path / "a.xdf", [(header(), "int16", samples), (EVENTS, "string", markers)])
     source = open_recording(path, pace=None)
     assert source.recording.markers == [(59000, Report(1, True))]
+
+
+def test_a_pause_stands_at_its_very_sample_however_stamps_jitter(tmp_path: Path) -> None:
+    data = counts(30000, 2)
+    stamps = 1000.0 + np.arange(len(data)) / RATE_HZ
+    stamps[15000:] += 40.0
+    jitter = np.random.default_rng(1).uniform(-4e-3, 4e-3, len(data) // 300).repeat(300)  # 10 ms chunks
+    path = write_xdf(tmp_path / "a.xdf", [(header(), "int16", [(stamps + jitter, list(data))])])
+    stretches = open_recording(path, pace=None).recording.stretches
+    (behind,) = [after for before, after in pairwise(stretches) if after.first_sample - before.first_sample > 1e6]
+    assert sum(stretch.n_samples for stretch in stretches[stretches.index(behind) :]) == 15000
+    assert abs(behind.first_sample - (15000 + 40 * RATE_HZ)) < 0.01 * RATE_HZ
 
 
 def test_a_clock_reset_is_a_long_pause(tmp_path: Path) -> None:
