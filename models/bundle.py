@@ -49,6 +49,7 @@ class ArrayIdentity(_Part):
     labels: tuple[str, ...]
     positions: tuple[tuple[float, float], ...] | None = None
     sha256: str
+    masked: tuple[int, ...] = ()  # 1-based channels that the bundle was fitted without
 
 
 class InputSpec(_Part):
@@ -120,6 +121,8 @@ class Manifest(_Part):
             raise ValueError(f"array has {len(self.array.positions)} positions for {channels} channels")
         if self.frozen and not len(self.frozen.median_uv) == len(self.frozen.mad_uv) == channels:
             raise ValueError(f"frozen normalisation is not of {channels} channels")
+        if any(not 1 <= channel <= channels for channel in self.array.masked):
+            raise ValueError(f"masked channels {self.array.masked}, of {channels}")
         if self.min_usable_channels > channels:
             raise ValueError(f"min_usable_channels {self.min_usable_channels} of {channels} channels")
         if "float32" not in self.precisions:

@@ -162,6 +162,7 @@ class Service:
         usable[[channel - 1 for channel in masked]] = False
         from_sample = await asyncio.to_thread(self.live.set_mask, usable)
         log.info("channels masked: %s, from sample %d", masked or "none", from_sample)
+        self.events.happened("channels", {"masked": sorted(set(masked)), "from_sample": from_sample})
         return int(usable.sum()), from_sample
 
     def _publish(self, prediction: Prediction) -> None:

@@ -26,7 +26,9 @@ from streaming.events import Report, Stimulation
 from streaming.matching import decoding_settings, why_not_calibrated
 from streaming.pipeline import Due, Pipeline
 from streaming.predictions import Mode, Prediction
+from streaming.signal.chain import SignalChain
 from streaming.signal.design import signal_delay_s
+from streaming.signal.settings import ChainSettings
 
 log = logging.getLogger("phosphene")
 
@@ -179,6 +181,7 @@ class LiveDecoder:
 
     def _run(self) -> None:
         try:
+            _load_kernels()
             while not self._stop.is_set():
                 self._say("waiting", self._status.problem)
                 try:
@@ -235,9 +238,10 @@ class LiveDecoder:
         settings = decoding_settings(
             manifest, info, self._settings.mode, self._settings.hop_s, self._settings.participant
         )
-        if self._operator_mask is not None and len(self._operator_mask) == info.n_channels:
-            settings = replace(settings, mask=self._operator_mask)
-        pipeline = Pipeline(settings, info, self._next_seq)
+        mask = self._operator_mask
+        if mask is not None and len(mask) != info.n_channels:
+            mask = None
+        pipeline = Pipeline(settings, info, self._next_seq, mask)
         reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
         if reason:
             log.warning("probabilities are null: %s", reason)
@@ -274,7 +278,7 @@ class LiveDecoder:
         while not self._requests.empty():
             request = self._requests.get()
             if len(request.mask) == pipeline.info.n_channels:
-                request.sample = pipeline.chain.set_mask(request.mask, pipeline.chain.next_sample)
+                request.sample = pipeline.set_mask(request.mask, pipeline.chain.next_sample)
                 self._operator_mask = request.mask
                 log.info("channel mask from sample %d: %d usable", request.sample, request.mask.sum())
             request.done.set()
@@ -298,6 +302,12 @@ class LiveDecoder:
 
     def _say(self, state: State, problem: str) -> None:
         self._status = replace(self._status, state=state, problem=problem)
+
+
+def _load_kernels() -> None:
+    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start."""
+    chain = SignalChain(ChainSettings(), 30000.0, 2)
+    chain.push(np.zeros((60, 2), np.float32), 0)
 
 
 def _wrong_channels(info: StreamInfo, expected: int) -> str:

@@ -59,6 +59,8 @@ def decoding_settings(
             "has; export it with rolling_z, robust_trailing or robust_frozen"
         )
     frozen = manifest.frozen
+    mask = np.ones(manifest.input.channels, bool)
+    mask[[channel - 1 for channel in manifest.array.masked]] = False
     return DecodingSettings(
         chain=chain,
         n_channels=manifest.input.channels,
@@ -67,6 +69,6 @@ def decoding_settings(
         calibrated=why_not_calibrated(manifest, info, participant) is None,
         mode=mode,
         hop_bins=hop_bins,
-        mask=None,
+        mask=mask,
         frozen=None if frozen is None else (np.array(frozen.median_uv), np.array(frozen.mad_uv)),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.decoder import Decoder
 from models.errors import OperatorFault
@@ -29,11 +30,12 @@ def predictions(
     mode: Mode = "continuous",
     hop_s: float = 0.01,
     participant: str | None = None,
-    on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+    masks: Sequence[tuple[int, NDArray[np.bool_]]] = (),
 ) -> Iterator[Prediction]:
     """Every prediction of a recording, in order; latencies are 0: there is no clock here.
 
     Markers are known ahead, as if each had arrived at its onset: live, that is the prediction without `late_marker`.
+    `masks` are the operator's, each with the sample from which it held, as `PUT /v1/channels` answered.
 
     Raises:
         Fault: a recording or bundle that does not hold.
@@ -45,11 +47,37 @@ def predictions(
         if pipeline is None or chunk.epoch != epoch:
             settings = decoding_settings(decoder.manifest, source.info, mode, hop_s, participant)
             pipeline, epoch = Pipeline(settings, source.info, lambda: next(counter)), chunk.epoch
+            for sample, usable in masks:
+                pipeline.set_mask(usable, sample)
         for sample, stimulation in markers:
             pipeline.stimulation(sample, stimulation)
         for due in pipeline.push(chunk):
-            yield pipeline.decode(due, decoder, 0.0, 0.0, lambda time=due.sample_time: time)  # type: ignore[misc]
-        on_chunk(chunk)
+            yield pipeline.decode(due, decoder, 0.0, 0.0, lambda: 0.0)
+
+
+def read_masks(path: Path, n_channels: int) -> list[tuple[int, NDArray[np.bool_]]]:
+    """The operator's masks of a live session, each with the sample from which it held: [{"masked": [7], "from_sample":
+    12030}, …], as `PUT /v1/channels` answered.
+
+    Raises:
+        OperatorFault: not such a list, or a channel that the recording does not have.
+    """
+    try:
+        entries = [
+            (int(entry["from_sample"]), [int(c) for c in entry["masked"]]) for entry in json.loads(path.read_text())
+        ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OperatorFault(
+            f"{path}: found no list of masks ({error}); expected the answers of PUT /v1/channels"
+        ) from None
+    found = []
+    for sample, masked in entries:
+        if any(not 1 <= channel <= n_channels for channel in masked):
+            raise OperatorFault(f"{path}: found channels {masked}, expected numbers from 1 to {n_channels}")
+        usable = np.ones(n_channels, bool)
+        usable[[channel - 1 for channel in masked]] = False
+        found.append((sample, usable))
+    return found
 
 
 def _with_markers_ahead(source: Source) -> Iterator[tuple[Chunk, list[tuple[int, Stimulation]]]]:
@@ -82,7 +110,7 @@ def decode(
     mode: Mode = "continuous",
     hop_s: float = 0.01,
     participant: str | None = None,
-    on_chunk: Callable[[Chunk], None] = lambda chunk: None,
+    masks: Sequence[tuple[int, NDArray[np.bool_]]] = (),
 ) -> int:
     """Write the predictions of a recording to a Parquet file; returns how many. The file appears whole or not at all.
 
@@ -128,7 +156,7 @@ def decode(
     count = 0
     try:
         with pq.ParquetWriter(partial, schema) as writer:
-            found = predictions(source, decoder, mode, hop_s, participant, on_chunk)
+            found = predictions(source, decoder, mode, hop_s, participant, masks)
             while rows := list(itertools.islice(found, ROWS_AT_ONCE)):
                 writer.write_table(pa.Table.from_pylist([_row(row) for row in rows], schema))
                 count += len(rows)

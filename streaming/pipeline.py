@@ -48,7 +48,7 @@ class DecodingSettings:
     calibrated: bool
     mode: Mode = "continuous"
     hop_bins: int = 10
-    mask: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None  # the channels that the bundle was fitted with
     frozen: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
@@ -78,17 +78,26 @@ class Pipeline:
         settings: see DecodingSettings.
         info: the stream; its rate and channels may differ from the bundle's, then nothing is decoded (flag `channels`).
         next_seq: numbers the predictions; shared by the pipelines of a run.
+        operator_mask: bool (channels,), on top of the bundle's.
     """
 
-    def __init__(self, settings: DecodingSettings, info: StreamInfo, next_seq: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        settings: DecodingSettings,
+        info: StreamInfo,
+        next_seq: Callable[[], int],
+        operator_mask: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.settings = settings
         self.info = info
         fits = info.n_channels == settings.n_channels
+        every = np.ones(info.n_channels, bool)
+        self._bundle_mask = settings.mask if fits and settings.mask is not None else every
         self.chain = SignalChain(
             settings.chain,
             info.rate_hz,
             info.n_channels,
-            settings.mask if fits else None,
+            self._bundle_mask & (every if operator_mask is None else operator_mask),
             settings.frozen if fits else _unit_statistics(info.n_channels),
         )
         self._decodable = fits
@@ -142,6 +151,11 @@ class Pipeline:
             return None
         self.late_markers += 1
         return Revision(self.chain.grid.first_sample(changed), newest)
+
+    def set_mask(self, usable: NDArray[np.bool_], from_sample: int) -> int:
+        """The operator's usable channels, bool (channels,), on top of the bundle's; returns the sample from which they
+        hold. A replay that gives the same mask with that sample gives the same numbers."""
+        return self.chain.set_mask(self._bundle_mask & usable, from_sample)
 
     def expect_stimulation(self, onset_sample: int, timeout_s: float) -> None:
         """A trigger of our own went out: nothing is vouched for until its marker came, or `timeout_s` passed."""

@@ -30,17 +30,19 @@ def decode(
     hop_s: Annotated[float, typer.Option(help="Seconds between windows.")] = 0.01,
     stream: Stream = None,
     scale_uv: Scale = None,
+    masks: Annotated[Path | None, typer.Option(help="JSON list of what PUT /v1/channels answered.")] = None,
 ) -> None:
     """Decode a recording with the very chain that serves, into Parquet."""
     from server.bundles import Bundles
     from server.settings import load
-    from streaming.offline import decode
+    from streaming.offline import decode, read_masks
     from streaming.sources.recording import open_recording
 
     settings = load(None, model=model)
     decoder = Bundles(settings.bundles, settings.provider, settings.precision).open(settings.model)
     source = open_recording(recording, stream, pace=None, scale_uv=scale_uv)
-    count = decode(source, decoder, out, mode.value, hop_s, participant)
+    stamped = [] if masks is None else read_masks(masks, source.info.n_channels)
+    count = decode(source, decoder, out, mode.value, hop_s, participant, stamped)
     print(f"{out}: {count} predictions")
 
 

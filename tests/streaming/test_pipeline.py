@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import BundleFault, OperatorFault
+from streaming.chunk import Chunk
 from streaming.events import Stimulation, UnknownEvent
 from streaming.live import LiveDecoder, LiveSettings
 from streaming.matching import decoding_settings, why_not_calibrated
-from streaming.offline import predictions
+from streaming.offline import predictions, read_masks
+from streaming.pipeline import Pipeline
 from streaming.predictions import Prediction
 from tests.streaming.fakes import LOST, QUICK, RATE, ListSource, MeanDecoder, chunks, manifest, stream
 from tests.streaming.signal.test_chain import TRAIN_END_S, broadband, with_train
@@ -231,26 +235,58 @@ def test_the_operators_word_stands_where_the_stream_is_silent() -> None:
     assert why_not_calibrated(manifest(), stream(participant=None), "P1") is None
 
 
-def test_masks_hold_from_a_sample_and_survive_a_reconnect() -> None:
-    x = broadband(1.0, 4)
-    source = ListSource([*chunks(x, list(range(0, 30000, 300))), LOST, *chunks(x, [5000], epoch=1)], stream())
+def test_the_operators_mask_replays_from_its_sample_and_survives_a_reconnect() -> None:
+    x = broadband(1.2, 4)
+    usable = np.array([True, True, True, False])
+    decoder = MeanDecoder()
+    asked: list[int] = []
     said: list[Prediction] = []
-    decoder = LiveDecoder(source, MeanDecoder(), sinks=[said.append], clock=lambda: 0.0)
-    answers: list[int] = []
 
-    def after_some(prediction: Prediction, count: itertools.count = itertools.count()) -> None:  # noqa: B008
-        if next(count) == 50:
-            import threading
+    class Rig(ListSource):
+        """Puts the mask between two chunks, as the service does from another thread."""
 
-            mask = np.array([True, True, True, False])
-            threading.Thread(target=lambda: answers.append(decoder.set_mask(mask)), daemon=True).start()
+        def read(self, timeout_s: float) -> Chunk | None:
+            if len(self.items) == 41 and not asked:
+                asked.append(-1)
+                answer = threading.Thread(target=lambda: asked.append(live_one.set_mask(usable)))
+                answer.start()
+                while live_one._requests.empty():
+                    pass
+            return super().read(timeout_s)
 
-    decoder._sinks = [said.append, after_some]
-    decoder.start()
-    decoder.join()
-    assert all(sample % 30 == 0 for sample in answers)
+    parts = list(chunks(x, list(range(0, len(x), 450))))
+    live_one = LiveDecoder(Rig([*parts, LOST, *chunks(x, [9000], epoch=1)], stream()), decoder, sinks=[said.append])
+    live_one.start()
+    live_one.join()
+    (sample,) = asked[1:]
+    assert sample % 30 == 0
+    first_stream = [p for p in said if p.seq < sum(1 for _ in parts)]
+    replayed = list(predictions(ListSource(list(parts), stream()), MeanDecoder(), masks=[(sample, usable)]))
+    assert agree(first_stream, replayed) > 60
+    assert {p.usable_channels for p in first_stream} == {3, 4}
+    assert said[-1].usable_channels == 3, "the operator's mask outlives a reconnect"
     with pytest.raises(OperatorFault, match="expected 4 values"):
-        decoder.set_mask(np.ones(5, bool))
+        live_one.set_mask(np.ones(5, bool))
+
+
+def test_masks_are_read_as_the_service_answered_them(tmp_path: Path) -> None:
+    file = tmp_path / "masks.json"
+    file.write_text('[{"masked": [2, 4], "usable_channels": 2, "from_sample": 300}]')
+    ((sample, usable),) = read_masks(file, 4)
+    assert sample == 300
+    assert usable.tolist() == [True, False, True, False]
+    for wrong in ('{"masked": []}', "[1]", "nonsense", '[{"masked": [5], "from_sample": 0}]'):
+        file.write_text(wrong)
+        with pytest.raises(OperatorFault, match="expected"):
+            read_masks(file, 4)
+
+
+def test_the_bundles_mask_cannot_be_lifted() -> None:
+    array = SimpleNamespace(**(vars(manifest().array) | {"masked": (2,)}))
+    bundled = decoding_settings(manifest(array=array), stream())
+    pipeline = Pipeline(bundled, stream(), lambda: 0)
+    pipeline.set_mask(np.ones(4, bool), 0)
+    assert pipeline.chain.usable.tolist() == [True, False, True, True]
 
 
 def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
