@@ -1,8 +1,7 @@
 """Masked pretraining on recordings of spontaneous MUA: one loop, resumable to the bit.
 
-What a step sees (windows, masks, forgotten sessions) is drawn from generators keyed by (seed, step), row by row, so
-that sample i is the same in a batch of any size. There is no other randomness: weights, the optimiser's two moments and
-the step number are the whole state. OUT holds
+What a step sees is a function of (seed, step) (`batches`) and there is no other randomness, so weights, the optimiser's
+two moments and the step number are the whole state. OUT holds
 
     settings.toml         everything that was chosen
     last.safetensors      weights, moments and, in its header, the step: where `resume` goes on
@@ -16,14 +15,12 @@ import json
 import math
 import os
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -31,10 +28,9 @@ from torch import Tensor
 
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, Encoder, MaeConfig, MaskedAutoencoder, build
+from training.batches import Batch, draw, split, validation_batches
 from training.data import Session, open_sessions
 from training.losses import correlation, reconstruction
-
-VALIDATION_DATES = 4
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ def train(
     step, best_loss = _load(last, network, optimizer) if resume and last.exists() else (0, math.inf)
     model, optimizer = fabric.setup(network, optimizer)
     training, held_out = split(sessions, network_config.bins)
-    fixed = list(_validation_batches(sessions, held_out, network_config, settings))
+    fixed = list(validation_batches(sessions, held_out, network_config, settings))
     about = {"network": asdict(network_config), "training": asdict(settings), "sessions": _identity(sessions)}
 
     with _progress() as bar:
@@ -156,107 +152,6 @@ def train(
                     best_loss = held_out_loss
                     _save(best, dict(network.state_dict()), about | {"step": step, "held_out": best_loss})
                 _save(last, _state(network, optimizer), {"step": step, "best": best_loss})
-
-
-# What a step sees ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """`window` (B, channels, bins), `usable` (B, channels), `keep` (B, kept) token indices, `masked` (B, channels,
-    patches) what is to be reconstructed, `session` (B,) rows of the reconstructor's table."""
-
-    window: Tensor
-    usable: Tensor
-    keep: Tensor
-    masked: Tensor
-    session: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
-
-
-Starts = dict[int, NDArray[np.int64]]  # session index -> first bins of the windows that may be drawn
-
-
-def split(sessions: list[Session], length: int) -> tuple[Starts, Starts]:
-    """Windows to train on and windows held out: the last four dates; of fewer than five dates the last fifth of the
-    sessions, of a single session its last fifth.
-
-    Raises:
-        OperatorFault: nothing is left to train on or to hold out.
-    """
-    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].header.date, sessions[i].header.name))
-    dates = sorted({session.header.date for session in sessions})
-    if len(dates) > VALIDATION_DATES:
-        held = {i for i in order if sessions[i].header.date in dates[-VALIDATION_DATES:]}
-    else:
-        held = set(order[-math.ceil(len(order) / 5) :]) if len(order) > 1 else set()
-    if held:
-        training = {i: sessions[i].allowed(length) for i in order if i not in held}
-        held_out = {i: sessions[i].allowed(length) for i in held}
-    else:
-        cut = len(sessions[0].z) * 4 // 5
-        training, held_out = ({0: sessions[0].allowed(length, *ends)} for ends in ((0, cut), (cut, None)))
-    if not sum(map(len, training.values())) or not sum(map(len, held_out.values())):
-        raise OperatorFault(f"no valid window of {length} bins to train on or to hold out; give longer recordings")
-    return training, held_out
-
-
-def draw(sessions: list[Session], starts: Starts, network: MaeConfig, settings: PretrainSettings, step: int) -> Batch:
-    """The batch of a step: windows uniform over all valid time, random masks, some sessions forgotten."""
-    pick, mask, forget = (np.random.default_rng((settings.seed, step, stream)) for stream in range(3))
-    ends = np.cumsum([len(first_bins) for first_bins in starts.values()])
-    chosen = pick.integers(ends[-1], size=settings.batch)
-    windows = [_locate(starts, ends, int(n)) for n in chosen]
-    batch = _batch(sessions, windows, network, settings, mask)
-    forgotten = torch.from_numpy(forget.random(settings.batch) < settings.session_dropout)
-    return replace(batch, session=torch.where(forgotten, network.sessions, batch.session))
-
-
-def _locate(starts: Starts, ends: NDArray[np.int64], n: int) -> tuple[int, int]:
-    which = int(np.searchsorted(ends, n, side="right"))
-    session, first_bins = list(starts.items())[which]
-    return session, int(first_bins[n - (ends[which - 1] if which else 0)])
-
-
-def _batch(
-    sessions: list[Session],
-    windows: list[tuple[int, int]],
-    network: MaeConfig,
-    settings: PretrainSettings,
-    mask: np.random.Generator,
-) -> Batch:
-    read = [sessions[i].windows(np.array([first]), network.bins) for i, first in windows]
-    window, usable = (np.concatenate(part) for part in zip(*read, strict=True))
-    noise = mask.random((len(windows), network.tokens))
-    noise += ~usable.repeat(network.patches, axis=1)  # an unusable channel is the last that would be kept
-    kept = max(1, round(network.tokens * (1 - settings.mask_ratio)))
-    keep = np.argsort(noise, axis=1)[:, :kept]
-    masked = usable.repeat(network.patches, axis=1)
-    np.put_along_axis(masked, keep, False, axis=1)
-    return Batch(
-        window=torch.from_numpy(window),
-        usable=torch.from_numpy(usable),
-        keep=torch.from_numpy(keep),
-        masked=torch.from_numpy(masked).view(len(windows), network.channels, network.patches),
-        session=torch.tensor([min(i, network.sessions) for i, _ in windows]),
-    )
-
-
-def _validation_batches(
-    sessions: list[Session], held_out: Starts, network: MaeConfig, settings: PretrainSettings
-) -> list[Batch]:
-    """The same windows and masks at every validation, evenly over the held-out time, their sessions unknown."""
-    ends = np.cumsum([len(first_bins) for first_bins in held_out.values()])
-    chosen = np.linspace(0, ends[-1] - 1, min(settings.validation_windows, int(ends[-1]))).astype(int)
-    mask = np.random.default_rng((settings.seed, 0, 3))
-    batches = []
-    for k in range(0, len(chosen), settings.batch):
-        windows = [_locate(held_out, ends, int(n)) for n in chosen[k : k + settings.batch]]
-        batch = _batch(sessions, windows, network, settings, mask)
-        batches.append(replace(batch, session=torch.full_like(batch.session, network.sessions)))
-    return batches
 
 
 @torch.no_grad()

@@ -78,7 +78,8 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         by_head = (batch, tokens, self.heads, self.head_width)
         q, k, v = (part.view(by_head).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=mask)
+        q, k = self.q_norm(q.float()), self.k_norm(k.float())  # also under autocast: a variance in bf16 is no variance
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(x.transpose(1, 2).reshape(batch, tokens, self.heads * self.head_width))
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from models.errors import OperatorFault, RigFault
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
 from tests.training.sessions import CHANNELS, small_session
+from training.batches import assemble, draw, split
 from training.data import Session, open_sessions
-from training.pretrain import SETTINGS, draw, learning_rate, load_encoder, pretrain, split, train
+from training.pretrain import SETTINGS, learning_rate, load_encoder, pretrain, train
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=3)
 QUICK = replace(
@@ -108,10 +109,8 @@ def _drawn(network: MaeConfig, usable: np.ndarray):
 
     settings = replace(SETTINGS["paper"], batch=len(usable))
     fake = [Constant()]
-    from training.pretrain import _batch
-
     windows = [(0, k) for k in range(len(usable))]
-    return _batch(fake, windows, network, settings, np.random.default_rng(0))  # type: ignore[arg-type]
+    return assemble(fake, windows, network, settings, np.random.default_rng(0))  # type: ignore[arg-type]
 
 
 def test_a_sample_is_the_same_in_a_batch_of_any_size(sessions: list[Session]):
