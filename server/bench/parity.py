@@ -81,12 +81,14 @@ def parity(
         offline = list(takewhile(lambda one: one.last_sample < last, found))
         source.close()
         frames, t0, after = _live(player, decoder, hop_s, participant)
+        frames = [one for one in frames if (one["sample_time"] - t0) * opened.info.rate_hz < last]
+        until = min(_first_silence(opened), round(last))
         chain = ChainSettings.from_dict(decoder.manifest.chain)
         return {
             "recording": facts,
             "compared_s": seconds,
             "model": f"{decoder.name} {decoder.precision}",
-            "predictions": compare(offline, frames, t0, opened.info.rate_hz, _first_silence(opened)) | after,
+            "predictions": compare(offline, frames, t0, opened.info.rate_hz, until) | after,
             "envelopes": envelopes(player, opened, chain, stream, scale_uv),
         }
     finally:
@@ -191,6 +193,7 @@ def _live(
     dropped: list[int] = []
     seen: dict[str, Any] = {}
     with ExitStack() as stack:
+        running = stack.enter_context(player.playing())  # waits for the service
         service = stack.enter_context(phosphene(arguments, {PREFIX + name: value for name, value in settings.items()}))
         threading.Thread(target=_drain, args=(service,), daemon=True).start()
         wait_for(lambda: "state" in status(port) or service.poll() is not None, START_S)
@@ -198,7 +201,6 @@ def _live(
             raise OperatorFault("parity: the service ended at once; `phosphene serve` says why")
         listener = threading.Thread(target=_listen, args=(port, frames, dropped), daemon=True)
         listener.start()
-        running = stack.enter_context(player.playing())
         until = time.monotonic() + START_S + player.seconds
         while not running.ended and time.monotonic() < until:
             now = status(port)

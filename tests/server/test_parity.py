@@ -11,14 +11,16 @@ from server.bench import parity as tool
 from server.bench.envelopes import envelopes
 from server.bench.parity import compare, parity
 from server.bench.player import Player
+from streaming.events import Stimulation
 from streaming.participant.settings import ParticipantSettings
 from streaming.predictions import Latency, Prediction
 from streaming.signal.settings import ChainSettings
-from streaming.sources.recording import open_recording
+from streaming.sources.recording import open_recording, read_recording
 from training.simulate import write_dataset
 
 RATE_HZ = 1000.0
 T0 = 50.0
+SECONDS = 4.6  # the trial's train begins at 4.1
 
 
 def predicted(last_sample: int, probability: float | None, flags: tuple[str, ...] = ()) -> Prediction:
@@ -71,14 +73,18 @@ def test_a_null_on_one_side_and_other_flags_are_found() -> None:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six seconds of simulated broadband with its first stimulation."""
+    """Seven seconds of simulated broadband; in this session the first trial is over after 4.7 s."""
     folder = tmp_path_factory.mktemp("parity")
-    return write_dataset(folder, "psychometric", ParticipantSettings(), minutes=6.5 / 60)[0]
+    path = write_dataset(folder, "psychometric", ParticipantSettings(session=3), minutes=7 / 60)[0]
+    opened = read_recording(path)
+    assert any(isinstance(marker, Stimulation) for _, marker in opened.markers)
+    opened.close()
+    return path
 
 
 def test_live_is_the_file(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool, "envelopes", lambda *_: {})  # the next test's
-    said = parity(recording)["predictions"]
+    said = parity(recording, seconds=SECONDS)["predictions"]
     assert said["probabilities"] > 0
     assert said["compared"] > 0
     assert said["largest_probability_difference"] <= 1e-5
@@ -89,11 +95,11 @@ def test_live_is_the_file(recording: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_live_envelope_is_the_file_that_mua_writes(recording: Path) -> None:
     opened = open_recording(recording, pace=None).recording
-    found = envelopes(Player(recording), opened, ChainSettings(), None, None)
+    found = envelopes(Player(recording, seconds=SECONDS), opened, ChainSettings(), None, None)
     opened.close()
     (whole,) = found["connections"]
     assert whole["first_sample"] == 0
-    assert whole["bins"] > 6000
+    assert whole["bins"] > 4000
     assert whole["largest_difference_from_mua_uv"] == 0.0
     assert whole["largest_envelope_difference_uv"] == 0.0
     assert whole["largest_z_difference"] == 0.0
