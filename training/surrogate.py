@@ -30,7 +30,7 @@ from models.errors import OperatorFault, RigFault
 N_CHANNELS = 96
 SHIFT = 24  # even: recordings that were made together stay neighbours
 BREAK_S = 0.1
-SCALE_UV = 0.03  # microvolts per count: ours. A median noise MAD of 372 counts becomes 11 µV, the 64-count step 1.9 µV
+SCALE_UV = 0.03  # microvolts per count: ours. A noise of 379 counts (σ from the MAD, median file) becomes 11 µV
 
 
 def surrogate(
