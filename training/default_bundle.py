@@ -52,7 +52,7 @@ class Recipe:
 
     rest_sessions: int = 40
     rest_s: int = 210
-    steps: int = 3_000
+    steps: int = 1_200
     fitting_sessions: int = 24
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)

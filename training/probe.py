@@ -28,7 +28,7 @@ from models.networks.masked_autoencoder import Encoder, build, pool
 from streaming.pipeline import EVOKED_START_BINS
 from training.data import Session, open_sessions
 from training.pretrain import load_encoder
-from training.readout import Readout, chance, fit, score
+from training.readout import Readout, chance, fit, permuted, score
 
 TRAINING_PART = 0.8
 LEAST_TRIALS = 40  # in the fitting part; below this no probe is fitted
@@ -120,12 +120,13 @@ def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> Fi
     """Everything is fitted to `training` once and scored on each of `tests`: metrics[test][row]."""
     features = embed(encoder, training)
     readout = fit(features, training.perceived)
+    by_luck = permuted(features, training.perceived, readout.c)
     metrics: dict[str, dict[str, Any]] = {}
     for key, test in tests.items():
         test_features = embed(encoder, test)
         metrics[key] = {
             "probe": score(readout.probability(test_features), test.perceived, readout.prevalence),
-            "permuted_labels": chance(features, training.perceived, test_features, test.perceived, readout.c),
+            "permuted_labels": chance(by_luck, test_features, test.perceived),
         }
     for name, see in _other_features(encoder, training).items():
         other = fit(see(training), training.perceived)

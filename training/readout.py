@@ -9,16 +9,19 @@ balanced accuracy.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 FOLDS = 5
 C_GRID = tuple(10.0**k for k in range(-5, 3))
+GRID_STEPS = 200  # a penalty so weak that it has not settled by then overfits, and is not chosen; the last fit settles
 RESAMPLES = 2000
 Features = NDArray[np.floating[Any]]
 Labels = NDArray[np.bool_]
@@ -95,8 +98,11 @@ def _regressions(
         kept = size > 1e-9 * size[-1]
         scaled, back = u[:, kept] * np.sqrt(size[kept]), scaled.T @ (u[:, kept] / np.sqrt(size[kept]))
     found = []
+    steps = 5000 if len(grid) == 1 else GRID_STEPS
     for c in grid:
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(scaled, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if len(grid) > 1 else "default", ConvergenceWarning)
+            model = LogisticRegression(C=c, class_weight="balanced", max_iter=steps).fit(scaled, labels)
         weight = (model.coef_[0] if back is None else back @ model.coef_[0]) / scale
         found.append((weight, float(model.intercept_[0] - weight @ mean)))
     return found
@@ -136,15 +142,18 @@ def _calibration_error(probability: NDArray[np.float64], labels: Labels, bins: i
     return float(sum(gaps) / len(labels))
 
 
-def chance(
-    features: Features, labels: Labels, test_features: Features, test_labels: Labels, c: float, repeats: int = 20
-) -> dict[str, Any]:
-    """Balanced accuracy of the same readout fitted to permuted labels."""
+def permuted(features: Features, labels: Labels, c: float, repeats: int = 20) -> list[Readout]:
+    """The same readout, fitted to permuted labels again and again."""
     rng = np.random.default_rng(0)
-    found = []
-    for _ in range(repeats):
-        permuted = fit(features, rng.permutation(labels), c)
-        called = permuted.probability(test_features) > permuted.prevalence
-        found.append(balanced_accuracy(test_labels, called))
+    return [fit(features, rng.permutation(labels), c) for _ in range(repeats)]
+
+
+def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[str, Any]:
+    """Balanced accuracy of readouts that were fitted to permuted labels."""
+    found = [balanced_accuracy(labels, one.probability(features) > one.prevalence) for one in readouts]
     low, high = np.percentile(found, [2.5, 97.5])
-    return {"balanced_accuracy": float(np.mean(found)), "interval": [float(low), float(high)], "permutations": repeats}
+    return {
+        "balanced_accuracy": float(np.mean(found)),
+        "interval": [float(low), float(high)],
+        "permutations": len(readouts),
+    }

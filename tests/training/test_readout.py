@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from training.readout import _regressions, balanced_accuracy, chance, fit, score
+from training.readout import _regressions, balanced_accuracy, chance, fit, permuted, score
 
 
 def trials(n: int, dimensions: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def test_regression_is_scikit_learns_also_where_features_outnumber_trials(dimens
 def test_permuted_labels_give_chance():
     features, labels = trials(600, 20, strength=3.0)
     test_features, test_labels = trials(2000, 20, strength=3.0, seed=1)
-    luck = chance(features, labels, test_features, test_labels, c=0.01)
+    luck = chance(permuted(features, labels, 0.01), test_features, test_labels)
     assert luck["interval"][0] < 0.5 < luck["interval"][1]
     assert luck["balanced_accuracy"] == pytest.approx(0.5, abs=0.03)
 
