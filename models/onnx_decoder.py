@@ -99,15 +99,13 @@ class OnnxDecoder:
         golden, precision = bundle.golden(), self.manifest.precisions[self.precision]
         decoded = [self.step(window, usable) for window, usable in zip(golden.windows, golden.usable, strict=True)]
         embedding = np.stack([one.embedding for one in decoded])
-        scale = float(np.abs(golden.embedding).max())
-        off_embedding = float(np.abs(embedding - golden.embedding).max()) / scale
-        off_probability = max(
-            (
-                float(np.abs(np.array([getattr(one, name) for one in decoded]) - expected).max())
-                for name, expected in golden.probabilities.items()
-            ),
-            default=0.0,
-        )
+        scale = np.maximum(np.abs(golden.embedding).max(), np.finfo(np.float32).tiny)
+        off_embedding = float(np.abs(embedding - golden.embedding).max() / scale)
+        differences = [
+            np.abs(np.array([getattr(one, name) for one in decoded]) - expected).max()
+            for name, expected in golden.probabilities.items()
+        ]
+        off_probability = float(np.max(differences, initial=0.0))  # Python's max would lose a NaN behind a number
         holds = off_probability <= precision.probability_tolerance and off_embedding <= precision.embedding_tolerance
         return GoldenCheck(off_probability, off_embedding, holds)
 
