@@ -1,13 +1,14 @@
 """The bundle: one exported decoder as a directory that says what it is, whose it is, and how to tell if it still works.
 
-    NAME/VERSION/manifest.json      everything below, and the sha256 of every other file
+    NAME/VERSION/manifest.json      everything below, the sha256 of every other file, and its own
                  model.onnx         float32; self-contained
                  model.int8.onnx    the same with int8 weights (optional)
                  golden.npz         windows with the embeddings and probabilities that they must give
                  card.md            how it was made and what it was measured to do
 
 The layout is Triton's model repository. Reading needs neither torch nor onnx. Files are read once, hashed, and used
-from memory, so what was checked is what runs.
+from memory, so what was checked is what runs. The hashes tell damage and slips of the hand, not forgery: whoever can
+write the directory can `seal` it again.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Manifest(_Part):
     precisions: dict[PrecisionName, Precision]
     provenance: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)  # name -> sha256
+    manifest_sha256: str = ""  # of everything else in the file, as `seal` writes it
 
     @model_validator(mode="after")
     def _coherent(self) -> Manifest:
@@ -119,6 +121,8 @@ class Manifest(_Part):
             raise ValueError(f"array has {len(self.array.labels)} labels for {channels} channels")
         if self.array.positions is not None and len(self.array.positions) != channels:
             raise ValueError(f"array has {len(self.array.positions)} positions for {channels} channels")
+        if self.array.sha256 != array_sha256(self.array.labels, self.array.positions):
+            raise ValueError("array labels and positions do not have the hash stated for them")
         if self.frozen and not len(self.frozen.median_uv) == len(self.frozen.mad_uv) == channels:
             raise ValueError(f"frozen normalisation is not of {channels} channels")
         if any(not 1 <= channel <= channels for channel in self.array.masked):
@@ -188,18 +192,33 @@ class Bundle:
 
 def chain_sha256(chain: dict[str, Any]) -> str:
     """Hash of chain settings as `ChainSettings.sha256()` makes it."""
-    return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
+    return _json_sha256(chain)
+
+
+def array_sha256(labels: tuple[str, ...], positions: tuple[tuple[float, float], ...] | None) -> str:
+    """Hash of labels and positions as `ArrayMap.sha256()` makes it."""
+    return _json_sha256([list(labels), None if positions is None else [list(place) for place in positions]])
+
+
+def _json_sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _manifest_sha256(fields: dict[str, Any]) -> str:
+    """Hash of everything that a manifest file says but this hash, unknown keys too."""
+    return _json_sha256({key: value for key, value in fields.items() if key != "manifest_sha256"})
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a bundle directory, its own coherence checked, its files not yet.
+    """The manifest of a bundle directory, its own hash and coherence checked, its files not yet.
 
     Raises:
-        BundleFault: no manifest, or one that says nothing usable.
+        BundleFault: no manifest, one that says nothing usable, or one that was changed since it was sealed.
     """
     file = path / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
+        content = file.read_bytes()
+        manifest = Manifest.model_validate_json(content)
     except OSError as error:
         raise BundleFault(f"{file} cannot be read: {error.strerror}; name a bundle directory NAME/VERSION") from error
     except ValidationError as error:
@@ -208,6 +227,12 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleFault(f"{file}: {place}: {first['msg']}; export the bundle again") from error
     if manifest.format != FORMAT:
         raise BundleFault(f"{file} has format {manifest.format}, expected {FORMAT}; export the bundle again")
+    found, stated = _manifest_sha256(json.loads(content)), manifest.manifest_sha256
+    if found != stated:
+        raise BundleFault(
+            f"{file} has manifest_sha256 {stated[:9] or 'none'}…, expected {found[:9]}… of what it says; "
+            "copy the bundle again, or export it again"
+        )
     return manifest
 
 
@@ -221,6 +246,8 @@ def verify(path: Path) -> Bundle:
     needed = [GOLDEN] + [precision.file for precision in manifest.precisions.values()]
     if missing := [name for name in needed if name not in manifest.files]:
         raise BundleFault(f"{path / MANIFEST} states no sha256 for {', '.join(missing)}; export the bundle again")
+    if unnamed := sorted({entry.name for entry in path.iterdir()} - manifest.files.keys() - {MANIFEST}):
+        raise BundleFault(f"{path} holds {', '.join(unnamed)}, which its manifest does not name; take them out")
     files: dict[str, bytes] = {}
     for name, expected in manifest.files.items():
         if Path(name).name != name or name in ("", ".", ".."):
@@ -233,6 +260,22 @@ def verify(path: Path) -> Bundle:
         if found != expected:
             raise BundleFault(f"{path / name} has sha256 {found[:9]}…, expected {expected[:9]}…; copy the bundle again")
     return Bundle(path, manifest, files)
+
+
+def seal(path: Path) -> None:
+    """Writes the manifest of a bundle directory again, in one move, with the hash of what it says.
+
+    Raises:
+        BundleFault: no manifest, or one that is not a JSON object.
+    """
+    file = path / MANIFEST
+    try:
+        fields = dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleFault(f"{file} is not a manifest to be sealed: {error}; name a directory NAME/VERSION") from error
+    draft = path.parent / f".{path.name}-{MANIFEST}"  # beside the bundle: inside, it would be a file without a name
+    draft.write_text(json.dumps(fields | {"manifest_sha256": _manifest_sha256(fields)}, indent=1) + "\n")
+    os.replace(draft, file)
 
 
 def write_bundle(repository: Path, manifest: Manifest, files: dict[str, bytes]) -> Path:
@@ -252,6 +295,7 @@ def write_bundle(repository: Path, manifest: Manifest, files: dict[str, bytes]) 
         for name, content in files.items():
             (draft / name).write_bytes(content)
         (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        seal(draft)
         draft.chmod(0o755)
         os.replace(draft, target)
     except BaseException:

@@ -17,6 +17,7 @@ from models.bundle import (
     Manifest,
     Precision,
     Probe,
+    array_sha256,
     chain_sha256,
     write_bundle,
 )
@@ -62,7 +63,7 @@ def manifest(**changes: object) -> Manifest:
         "name": "small",
         "version": 1,
         "participant": "simulated",
-        "array": ArrayIdentity(name="test", labels=labels, sha256="0" * 64),
+        "array": ArrayIdentity(name="test", labels=labels, sha256=array_sha256(labels, None)),
         "input": InputSpec(channels=CHANNELS, bins=BINS, rate_hz=30000.0),
         "chain": CHAIN,
         "chain_sha256": chain_sha256(CHAIN),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import MANIFEST, Golden, find_bundle, read_manifest, verify, versions, write_bundle
+from models.bundle import MANIFEST, Golden, find_bundle, read_manifest, seal, verify, versions, write_bundle
 from models.errors import BundleFault, OperatorFault
 from tests.models.bundles import CHANNELS, manifest, small_bundle, windows
 
@@ -24,6 +24,7 @@ def bundle(tmp_path: Path) -> Path:
 def edit(bundle: Path, **changes: object) -> None:
     fields = json.loads((bundle / MANIFEST).read_text())
     (bundle / MANIFEST).write_text(json.dumps(fields | changes))
+    seal(bundle)
 
 
 def test_round_trip(bundle: Path):
@@ -67,12 +68,56 @@ def test_missing_file_is_named(bundle: Path):
         ({"precisions": {}}, "no float32 model"),
         ({"files": {}}, "states no sha256 for golden.npz"),
         ({"name": "../up"}, "name"),
+        ({"array": {"name": "a", "labels": ["e"] * 12, "sha256": "0" * 64}}, "labels and positions do not have the hash"),
         ({"frozen": {"median_uv": [1.0], "mad_uv": [1.0]}}, "frozen normalisation"),
     ],
 )
 def test_incoherent_manifest_is_refused(bundle: Path, changes: dict, says: str):
     edit(bundle, **changes)
     with pytest.raises(BundleFault, match=says):
+        verify(bundle)
+
+
+def test_one_flipped_bit_of_the_manifest_is_refused(bundle: Path):
+    """Anywhere in it: names, numbers, tolerances, hashes, the seal itself."""
+    file = bundle / MANIFEST
+    sound = file.read_bytes()
+    assert len(sound) > 1000
+    for at in range(len(sound)):
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        with pytest.raises(BundleFault, match=r"manifest\.json"):
+            read_manifest(bundle)
+
+
+@pytest.mark.parametrize("changes", [{"participant": "P2"}, {"min_usable_channels": 1}, {"colour": "blue"}])
+def test_a_manifest_edited_by_hand_is_refused(bundle: Path, changes: dict):
+    fields = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(fields | changes))
+    with pytest.raises(BundleFault, match=r"has manifest_sha256 .*, expected .* copy the bundle again"):
+        verify(bundle)
+
+
+def test_a_manifest_without_its_hash_is_refused_until_sealed(bundle: Path):
+    fields = json.loads((bundle / MANIFEST).read_text())
+    del fields["manifest_sha256"]
+    (bundle / MANIFEST).write_text(json.dumps(fields))
+    with pytest.raises(BundleFault, match="has manifest_sha256 none"):
+        verify(bundle)
+    seal(bundle)
+    verify(bundle)
+    assert [entry.name for entry in bundle.parent.iterdir()] == ["1"]
+
+
+def test_only_a_manifest_is_sealed(tmp_path: Path):
+    for content in ("{", "3"):
+        (tmp_path / MANIFEST).write_text(content)
+        with pytest.raises(BundleFault, match="not a manifest to be sealed"):
+            seal(tmp_path)
+
+
+def test_files_that_the_manifest_does_not_name_are_refused(bundle: Path):
+    (bundle / "model.fp16.onnx").write_bytes(b"x")
+    with pytest.raises(BundleFault, match=r"holds model\.fp16\.onnx, which its manifest does not name; take them out"):
         verify(bundle)
 
 
