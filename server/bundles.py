@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from models.bundle import find_bundle, read_manifest, versions
-from models.errors import BundleFault
+from models.bundle import Manifest, find_bundle, read_manifest, versions
+from models.errors import BundleFault, Fault
 from models.onnx_decoder import OnnxDecoder, open_bundle
+from streaming.chunk import ArrayMap, StreamInfo
+from streaming.matching import decoding_settings
+from streaming.pipeline import Pipeline
+from streaming.signal.settings import NormaliserKind
 
 
 class Bundles:
@@ -26,9 +30,12 @@ class Bundles:
 
         Raises:
             OperatorFault: there is no such bundle.
-            BundleFault: it is not what was exported, or does not do here what it did there.
+            BundleFault: it is not what was exported, does not do here what it did there, or no stream can be decoded
+                with it.
         """
-        return open_bundle(find_bundle(self.repository, name), self._provider, self._precision)
+        decoder = open_bundle(find_bundle(self.repository, name), self._provider, self._precision)
+        check_servable(decoder.manifest)
+        return decoder
 
     def names(self) -> list[str]:
         if not self.repository.is_dir():
@@ -55,3 +62,29 @@ class Bundles:
             "probes": sorted(manifest.probes),
             "precisions": sorted(manifest.precisions),
         }
+
+
+def check_servable(manifest: Manifest) -> None:
+    """Build what the decode thread will build, for the very stream that the bundle was fitted to: what is refused here
+    would take the running line down there.
+
+    Raises:
+        BundleFault: chain settings of another version, for offline only, without their frozen statistics or that no
+            filter can be made of; a window of another bin width; a rate that the chain does not take.
+    """
+    array = ArrayMap(manifest.array.labels, manifest.array.positions)
+    info = StreamInfo("replay", manifest.array.name, manifest.input.rate_hz, array, manifest.participant)
+    try:
+        kind, known = manifest.chain["normaliser"].get("kind", "rolling_z"), get_args(NormaliserKind)
+        if kind not in known:
+            raise BundleFault(f"found a normaliser {kind!r}, expected one of {', '.join(known)}; export it again")
+        Pipeline(decoding_settings(manifest, info), info, lambda: 0)
+    except BundleFault as fault:
+        raise _named(manifest, fault) from None
+    except (Fault, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _named(manifest, error) from error
+
+
+def _named(manifest: Manifest, error: Exception) -> BundleFault:
+    said = str(error).removeprefix(f"bundle {manifest.full_name}: ")
+    return BundleFault(f"bundle {manifest.full_name} cannot be served: {said}")
