@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
 
     source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
+    stream: str | None = Field(None, description="which signal, where a recording holds several")
+    scale_uv: float | None = Field(None, gt=0, description="microvolts per count, where a recording does not say")
     events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
     model: str = Field("default", description="NAME[@VERSION] of a bundle")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")

@@ -15,6 +15,8 @@ Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags 
 Port = Annotated[int | None, typer.Option(help="TCP port on 127.0.0.1.")]
 Seed = Annotated[int, typer.Option(min=0, help="Which simulated participant.")]
 Model = Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")]
+Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
+Scale = Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")]
 
 
 class Protocol(StrEnum):
@@ -36,6 +38,8 @@ def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
     ] = None,
+    stream: Stream = None,
+    scale_uv: Scale = None,
     model: Model = None,
     participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
     session: Annotated[str | None, typer.Option(help="Name of the session, where the stream does not say.")] = None,
@@ -49,6 +53,8 @@ def serve(
 
     flags = {
         "source": source,
+        "stream": stream,
+        "scale_uv": scale_uv,
         "model": model,
         "participant": participant,
         "session": session,
@@ -105,8 +111,8 @@ def replay(
     events: Annotated[str, typer.Option(help="Name of the event stream.")] = "StimEvents",
     speed: Annotated[float, typer.Option(help="1 is real time.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end, after a gap.")] = False,
-    stream: Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")] = None,
-    scale_uv: Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")] = None,
+    stream: Stream = None,
+    scale_uv: Scale = None,
     wait: Annotated[bool, typer.Option("--wait", help="Hold the first sample back until someone listens.")] = False,
 ) -> None:
     """Send a recording out over LSL, as a rig would; says which LSL time its first sample bears."""
