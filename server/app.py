@@ -107,11 +107,11 @@ def create_app(service: Service, port: int) -> FastAPI:
     @app.post("/v1/decode")
     async def decode(request: Request, probe: Annotated[ProbeName, Query()] = "prestimulus") -> Response:
         """Decode float32 windows (n, channels, bins) of normalised MUA, JSON or NPY."""
+        npy = request.headers.get("content-type", "").startswith(NPY)
+        body = await request.body()  # the gate bounds it; before the slot, which a client that trickles must not hold
         if decode_slots.locked():
             return problem(503, "found 4 decode requests under way, expected fewer; try again", {"Retry-After": "1"})
         async with decode_slots:
-            npy = request.headers.get("content-type", "").startswith(NPY)
-            body = await request.body()
             return _json(await asyncio.to_thread(service.decode, body, npy, probe))
 
     @app.put("/v1/channels")

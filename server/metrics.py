@@ -102,7 +102,7 @@ class Metrics:
         self._advance(self._dropped, "dropped", service.dropped)
         for name, gauge in self._states.items():
             gauge.set(name == status.state)
-        self._ready.set(not service.not_ready())
+        self._ready.set(not service.not_ready(status))
         self._subscribers.set(service.subscribers)
         self._usable.set(int(status.usable.sum()))
         self._rate.set(status.rate_measured_hz)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import OperatorFault
@@ -19,7 +20,7 @@ from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
 from streaming.events import Stimulation
-from streaming.live import LiveDecoder, MarkerSeen
+from streaming.live import LiveDecoder, LiveStatus, MarkerSeen
 from streaming.predictions import Prediction
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("phosphene")
 
 TICK_S = 0.1
-HELD_AT_MOST = 120_000
+MOST_HZ = 1000  # predictions a second: one a bin
+SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold_s`
 
 
 class Service:
-    """`decoder` is the bundle that `live` runs; `clock` is any steady clock in seconds.
+    """`decoder` is the bundle that `live` runs; `looking_for` the stream that it waits for, in words; `clock` any
+    steady clock in seconds.
 
     The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`; the rest is the loop's.
     """
@@ -45,6 +48,7 @@ class Service:
         settings: Settings,
         bundles: Bundles,
         clock: Callable[[], float] = time.monotonic,
+        looking_for: str = "",
     ) -> None:
         self.live = live
         self.decoder = decoder
@@ -53,7 +57,7 @@ class Service:
         self._windows: WindowDecoder | None = None
         self._windows_lock = threading.Lock()
         self.run_id = uuid.uuid4().hex[:12]
-        self.predictions = Predictions(self.run_id, settings.hold_s, HELD_AT_MOST, clock)
+        self.predictions = Predictions(self.run_id, settings.hold_s, held_at_most(settings), clock)
         self.events = Events(256, clock)
         self.metrics = Metrics()
         self.latency = LatencyWindow()
@@ -61,6 +65,7 @@ class Service:
         self.dropped = 0
         self._arrivals = Arrivals()
         self._clock = clock
+        self._looking_for = looking_for
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = ""
         self._shown_samples = 0
@@ -99,19 +104,28 @@ class Service:
             self._loop = None
             await asyncio.to_thread(self.live.stop, 2.0)
 
-    def not_ready(self) -> list[str]:
-        """Why /readyz says no; empty when it says yes."""
+    def snapshot(self) -> LiveStatus:
+        """The decode thread's state; while it waits for a stream, `problem` says for which."""
+        status = self.live.status()
+        if status.state == "waiting" and not status.problem and self._looking_for:
+            problem = f"no stream yet: still looking for {self._looking_for}; start the amplifier's LSL sender"
+            return replace(status, problem=problem)
+        return status
+
+    def not_ready(self, status: LiveStatus | None = None) -> list[str]:
+        """Why /readyz says no; empty when it says yes. `status` is a snapshot that was just taken."""
         deadline_s = self.settings.deadline_s
         return not_ready(
-            self.live.status(),
+            status or self.snapshot(),
             self._arrivals.silent_s(self._clock()),
             self.latency.late_share(deadline_s),
             deadline_s,
         )
 
-    def status(self) -> dict[str, Any]:
-        """The body of /v1/status and of the status event."""
-        reasons = self.not_ready()
+    def status(self, status: LiveStatus | None = None) -> dict[str, Any]:
+        """The body of /v1/status and of the status event. `status` is a snapshot that was just taken."""
+        status = status or self.snapshot()
+        reasons = self.not_ready(status)
         return {
             "run_id": self.run_id,
             "model": self.decoder.name,
@@ -124,7 +138,7 @@ class Service:
             "latency_ms": self.latency.percentiles(),
             "subscribers": self.subscribers,
             "dropped": self.dropped,
-            **status_fields(self.live.status(), self.settings.participant, self.settings.session),
+            **status_fields(status, self.settings.participant, self.settings.session),
         }
 
     async def activate(self, name: str) -> str:
@@ -189,7 +203,7 @@ class Service:
 
     def tick(self, count: int) -> None:
         """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status."""
-        status = self.live.status()
+        status = self.snapshot()  # one for all: it copies arrays
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
         uncounted, self._uncounted = self._uncounted, []
@@ -202,4 +216,10 @@ class Service:
             self.events.state("array", array_fields(status))
         if count % 5 == 0 or status.state != self._state:
             self._state = status.state
-            self.events.state("status", self.status())
+            self.events.state("status", self.status(status))
+
+
+def held_at_most(settings: Settings) -> int:
+    """How many predictions `hold_s` can bring: one a hop, or at worst one a bin where stimulation sets the pace."""
+    hz = min(1 / settings.hop_s, MOST_HZ) if settings.mode == "continuous" else MOST_HZ
+    return math.ceil(settings.hold_s * hz * SPARE)

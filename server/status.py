@@ -72,6 +72,8 @@ def not_ready(status: LiveStatus, silent_s: float | None, late_share: float, dea
     reasons = []
     if status.state != "running":
         reasons.append(f"the decoder is {status.state}" + (f": {status.problem}" if status.problem else ""))
+    elif status.problem:  # samples come, and nothing is decoded
+        reasons.append(status.problem)
     if silent_s is None:
         reasons.append("no sample has arrived")
     elif silent_s > SILENT_S:

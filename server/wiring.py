@@ -104,7 +104,8 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),
     )
-    service = Service(live, decoder, settings, bundles)
+    looking_for = source.looking_for if isinstance(source, LslSource) else ""
+    service = Service(live, decoder, settings, bundles, looking_for=looking_for)
 
     def close() -> None:
         if outlet is not None:
@@ -117,7 +118,7 @@ def open_source(settings: Settings) -> Source:
     """The source that the settings name, unopened where it must be waited for.
 
     Raises:
-        OperatorFault: no such recording, or a word that names no source.
+        OperatorFault: no such recording, no such stream in it, or a word that names no source.
         RigFault: a recording that cannot be read.
     """
     kind, _, predicate = settings.source.partition(":")
@@ -131,7 +132,7 @@ def open_source(settings: Settings) -> Source:
         raise OperatorFault(
             f"source {settings.source!r}: no such file; expected lsl:PREDICATE, a recording or simulate"
         )
-    return open_recording(path)
+    return open_recording(path, settings.stream, scale_uv=settings.scale_uv)
 
 
 def listen(host: str, port: int) -> socket.socket:

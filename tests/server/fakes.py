@@ -70,6 +70,9 @@ class FakeLive:
     def __init__(self) -> None:
         self.sink: Callable[[Prediction], None] = lambda _: None
         self.state = "waiting"
+        self.waiting_for = "no stream matches name='UtahArray'"
+        self.problem = ""  # of a running line
+        self.asked = 0
         self.counters = SourceCounters()
         self.usable = np.ones(CHANNELS, bool)
         self.started = self.stopped = 0
@@ -97,9 +100,10 @@ class FakeLive:
         thread.join()
 
     def status(self) -> Any:
+        self.asked += 1
         return LiveStatus(
             state=self.state,
-            problem="" if self.state == "running" else "no stream matches name='UtahArray'",
+            problem=self.problem if self.state == "running" else self.waiting_for,
             stream=STREAM if self.state == "running" else None,
             counters=self.counters,
             predictions=self.said,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from server.app import create_app
-from server.service import Service
+from server.service import Service, held_at_most
 from server.settings import Settings
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
 
@@ -78,6 +80,37 @@ def test_not_ready_when_silent(live):
     now = 1.5
     service.tick(1)
     assert service.not_ready() == ["no sample for 1.5 s"]
+
+
+def test_not_ready_when_nothing_can_be_decoded(client, live, service):
+    say(client, live)
+    service.tick(0)
+    live.problem = "stream UtahArray: found 32 channels, expected the 96 of the bundle"
+    assert_problem(client.get("/readyz"), 503, "found 32 channels")
+
+
+def test_no_stream_is_one_clear_sentence(live):
+    live.waiting_for = ""
+    looking_for = "an LSL stream with name='UtahArray'"
+    service = Service(live, FakeDecoder(), Settings(), FakeBundles(), looking_for=looking_for)
+    sentence = f"no stream yet: still looking for {looking_for}; start the amplifier's LSL sender"
+    assert service.status()["problem"] == sentence
+    assert service.not_ready()[0] == f"the decoder is waiting: {sentence}"
+    live.state = "running"
+    assert service.status()["problem"] == ""
+
+
+def test_a_tick_takes_one_snapshot(live, service):
+    service.tick(0)
+    assert live.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [({}, 60_000), ({"hop_s": 0.001}, 600_000), ({"hop_s": 0.02, "hold_s": 60}, 3_000), ({"mode": "evoked"}, 600_000)],
+)
+def test_what_was_promised_is_held(changes, count):
+    assert count <= held_at_most(Settings(**changes)) <= 1.05 * count
 
 
 def test_the_decode_thread_lives_as_long_as_the_app(live, service):
@@ -217,6 +250,32 @@ def test_bodies_are_bounded(client):
             yield b" " * 1000
 
     assert_problem(client.put("/v1/channels", content=trickle(), headers={"content-type": "application/json"}), 413)
+
+
+def test_slow_bodies_hold_no_decode_slot(client):
+    good = npy(np.zeros((1, CHANNELS, BINS), np.float32))
+    headers = {"content-type": "application/x-npy"}
+
+    async def at_once():
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://127.0.0.1:{PORT}") as one:
+            sent, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+            async def trickle():
+                yield good[:1000]
+                sent.release()
+                await go_on.wait()
+                yield good[1000:]
+
+            slow = [asyncio.create_task(one.post("/v1/decode", content=trickle(), headers=headers)) for _ in range(4)]
+            for _ in slow:
+                await sent.acquire()
+            quick = await one.post("/v1/decode", content=good, headers=headers)
+            go_on.set()
+            await asyncio.gather(*slow)
+            return quick
+
+    assert asyncio.run(at_once()).status_code == 200
 
 
 def test_mask(client, live):

@@ -11,12 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import wave
 from contextlib import contextmanager
 
 import pytest
 
+from models.errors import Fault
 from server.cli import run
-from server.wiring import listen
+from server.settings import Settings
+from server.wiring import listen, open_source
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,18 @@ def test_called_wrongly_is_one_line(arguments, status, word, capsys):
     lines = [line for line in err.splitlines() if line.startswith("phosphene: ")]
     assert len(lines) == 1
     assert word in lines[0]
+
+
+def test_serve_opens_what_a_recording_does_not_say(tmp_path):
+    path = tmp_path / "counts.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(30_000)
+        file.writeframes(bytes(4 * 30_000))
+    with pytest.raises(Fault, match="--scale-uv"):
+        open_source(Settings(source=str(path)))
+    assert open_source(Settings(source=str(path), scale_uv=0.25)).info.n_channels == 2
 
 
 def test_port_in_use_is_one_line(capsys):
@@ -119,7 +134,7 @@ def test_serve_waits_for_a_stream_and_ends_when_told(number):
         until(f"{address}/v1/status", lambda _, body: body.get("state") == "waiting", 20)
         status, problem = get(f"{address}/readyz")
         assert status == 503
-        assert "waiting" in problem["detail"]
+        assert "looking for an LSL stream with name='NoSuchStream'" in problem["detail"]
         assert get(f"{address}/healthz") == (200, {"alive": True})
         status, seconds = interrupt(process, number)
     assert status == 0
