@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +126,34 @@ def read_session(path: Path) -> Session:
 def normalise(
     envelope_uv: NDArray[np.float32], valid: NDArray[np.bool_], usable: NDArray[np.bool_], chain: ChainSettings
 ) -> NDArray[np.float32]:
-    """A whole recording (bins, channels) through the normaliser that serves, block by block."""
-    normaliser = Normaliser(chain.normaliser, envelope_uv.shape[1])
-    blocks = [slice(b, b + _BLOCK_BINS) for b in range(0, len(envelope_uv), _BLOCK_BINS)]
-    return np.concatenate([normaliser.push(envelope_uv[b], valid[b], usable[b]) for b in blocks])
+    """A whole recording (bins, channels) through the normaliser that serves, block by block; a new one behind each
+    long pause, as live."""
+    z = np.empty(envelope_uv.shape, np.float32)
+    for first, end in _stretches(usable.any(axis=1) & valid, chain):
+        normaliser = Normaliser(chain.normaliser, envelope_uv.shape[1])
+        for start in range(first, end, _BLOCK_BINS):
+            block = slice(start, min(start + _BLOCK_BINS, end))
+            z[block] = normaliser.push(envelope_uv[block], valid[block], usable[block])
+    return z
 
 
 def settled(usable: NDArray[np.bool_], chain: ChainSettings) -> NDArray[np.bool_]:
     """Usable bins (bins, channels) less those of which the normaliser has not seen enough to vouch for a z value."""
-    return usable & (np.cumsum(usable, axis=0, dtype=np.int32) >= chain.normaliser.min_history_s * BIN_RATE_HZ)
+    enough = np.empty(usable.shape, bool)
+    for first, end in _stretches(usable.any(axis=1), chain):
+        seen = np.cumsum(usable[first:end], axis=0, dtype=np.int32)
+        enough[first:end] = seen >= chain.normaliser.min_history_s * BIN_RATE_HZ
+    return usable & enough
+
+
+def _stretches(vouched: NDArray[np.bool_], chain: ChainSettings) -> list[tuple[int, int]]:
+    """(first, end) of the bins between which the chain, live, would have begun anew: where more than its longest gap
+    was lost. The bins in which its filters settle behind a gap are lost too, so they are allowed for. A file does not
+    tell a pause from a train as long, behind which the chain goes on: there the history is counted anew as well."""
+    longest = round((chain.longest_gap_s + chain.start_settle_s) * BIN_RATE_HZ)
+    good = np.flatnonzero(vouched)
+    anew = good[1:][np.diff(good) - 1 > longest]
+    return list(pairwise([0, *anew.tolist(), len(vouched)]))
 
 
 def cached(file: Path, cache: Path) -> Path:

@@ -13,8 +13,10 @@ from pynwb.file import Subject
 
 from models.errors import RigFault
 from streaming.participant.settings import ParticipantSettings
+from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
-from training.data import cached, open_sessions, read_session
+from tests.streaming.sources.files import RATE_HZ, counts, write_nsx
+from training.data import cached, open_sessions, read_session, settled
 from training.mua import mua
 from training.simulate import write_dataset
 
@@ -57,6 +59,27 @@ def test_broadband_through_mua_is_what_the_chain_gives_live(tmp_path: Path):
     assert np.abs(np.where(live.usable, session.z - live.z, 0))[apart].max() < 0.1
     onsets = [[trial.onset_s for trial in one.header.trials] for one in (session, live)]
     assert onsets[0] == pytest.approx(onsets[1])
+
+
+@pytest.mark.parametrize("pause_s", [1.9, 1.98, 3.0])
+def test_behind_a_pause_the_cache_is_what_the_chain_gives_live(tmp_path: Path, pause_s: float):
+    """Over the longest gap the chain starts everything anew, at another loudness here; under it, it goes on."""
+    data = counts(150_000, 3)
+    data[60_000:] *= 3
+    parts = [(0, data[:60_000]), (60_000 + round(pause_s * RATE_HZ), data[60_000:])]
+    mua(write_nsx(tmp_path / "a.ns6", parts, ["e1", "e2", "e3"]), tmp_path / "mua.nwb", quiet=True)
+    session = read_session(cached(tmp_path / "mua.nwb", tmp_path / "cache"))
+    chain = SignalChain(ChainSettings(), RATE_HZ, 3)
+    z, usable = np.zeros((2, *session.z.shape), np.float32)
+    for first, part in parts:
+        bins = chain.push(part * np.float32(0.25), first)
+        z[bins.first_bin : bins.end_bin], usable[bins.first_bin : bins.end_bin] = bins.z, bins.usable
+    behind = 2000 + round(pause_s * 1000)
+    first_settled = behind + int(np.argmax(session.usable[behind:, 0]))
+    assert first_settled == behind + (1049 if pause_s > 2 else 50)
+    assert np.array_equal(session.usable, settled(usable.astype(bool), ChainSettings()))
+    assert session.usable[-500:].all()
+    np.testing.assert_allclose(session.z[session.usable], z[session.usable], atol=2e-3)
 
 
 def write_mua(path: Path, data: np.ndarray, rate: float = 1000.0, **columns: list) -> Path:
