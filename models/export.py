@@ -8,8 +8,11 @@ file.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +62,7 @@ def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:
     config = encoder.config
     example = (torch.zeros(2, config.channels, config.bins), torch.ones(2, config.channels, dtype=torch.bool))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         program = torch.onnx.export(
             model,
             example,
@@ -82,13 +84,25 @@ def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:
 
 def quantize_int8(model: bytes) -> bytes:
     """The same model with int8 weights and activations scaled per window, in the matrix products only."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         target = Path(folder) / "int8.onnx"
         quantize_dynamic(
             onnx.load_from_string(model), target, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
         )
         return target.read_bytes()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporter and quantiser warn of packages that are not here and of options that are not meant."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @torch.no_grad()

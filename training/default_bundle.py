@@ -38,7 +38,7 @@ from streaming.signal.settings import ChainSettings
 from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
-from training.probe import ROWS, SAME_SESSIONS, FittedProbe, fit_probes, percent, write_probes
+from training.probe import ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
 
 PARTICIPANT = "simulated"
 LATER_DAYS = "later days"
@@ -99,14 +99,16 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
     took["pretrain"] = took.get("pretrain", 0.0) + time.monotonic() - started
     _write(out / "took.json", json.dumps(took))
 
-    started = time.monotonic()
     encoder, about = load_encoder(out / "pretrain")
-    console.print("fitting probes and baselines")
-    by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}
-    fitted = fit_probes(encoder, fitting, {LATER_DAYS: later} | by_day)
-    write_probes(out / "probes", out / "pretrain", fitting, fitted)
-    took["probes"] = time.monotonic() - started
-    _write(out / "took.json", json.dumps(took))
+    if not (out / "probes" / "probes.json").exists():
+        started = time.monotonic()
+        console.print("fitting probes and baselines")
+        by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}
+        fitted = fit_probes(encoder, fitting, {LATER_DAYS: later} | by_day)
+        write_probes(out / "probes", out / "pretrain", fitting, fitted)
+        took["probes"] = time.monotonic() - started
+        _write(out / "took.json", json.dumps(took))
+    probes = json.loads((out / "probes" / "probes.json").read_text())["probes"]
 
     shutil.rmtree(out / "repository", ignore_errors=True)
     bundle = export_bundle(
@@ -115,7 +117,7 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         out / "repository",
         "default",
         PARTICIPANT,
-        card=_card(recipe, about, fitted, took),
+        card=_card(recipe, about, probes, took),
         provenance={"recipe": vars(recipe), "minutes": {name: seconds / 60 for name, seconds in took.items()}},
         version=1,
     )
@@ -235,7 +237,7 @@ def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
 # The card ------------------------------------------------------------------------------------------------------------
 
 
-def _card(recipe: Recipe, about: dict[str, Any], fitted: dict[str, FittedProbe], took: dict[str, float]) -> str:
+def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: dict[str, float]) -> str:
     settings = ParticipantSettings()
     rest_h, fitting_h = recipe.rest_sessions * recipe.rest_s / 3600, recipe.fitting_sessions * recipe.fitting_s / 3600
     lines = [
@@ -257,12 +259,13 @@ def _card(recipe: Recipe, about: dict[str, Any], fitted: dict[str, FittedProbe],
         "- Again: `python -m training.default_bundle`.",
         "",
     ]
-    for name, one in fitted.items():
-        same, later = one.metrics[SAME_SESSIONS], one.metrics[LATER_DAYS]
+    for name, one in probes.items():
+        metrics = one["metrics"]
+        same, later = metrics[SAME_SESSIONS], metrics[LATER_DAYS]
         lines += [
             f"## Probe `{name}`",
             "",
-            f"{one.training_trials} trials fitted, {same['probe']['trials']} later ones of the same sessions and "
+            f"{one['trials']} trials fitted, {same['probe']['trials']} later ones of the same sessions and "
             f"{later['probe']['trials']} of later days tested. Balanced accuracy in %, 95 % bootstrap intervals over "
             "trials (for permuted labels: over permutations):",
             "",
@@ -270,7 +273,7 @@ def _card(recipe: Recipe, about: dict[str, Any], fitted: dict[str, FittedProbe],
             "|---|---|---|",
         ]
         lines += [f"| {ROWS[row]} | {percent(same.get(row))} | {percent(later.get(row))} |" for row in ROWS]
-        lines += [f"| probe, {key} | | {percent(one.metrics[key]['probe'])} |" for key in one.metrics if "day " in key]
+        lines += [f"| probe, {key} | | {percent(metrics[key]['probe'])} |" for key in metrics if "day " in key]
         lines += [
             "",
             f"Area under the curve {same['probe']['auc']:.3f}, later days {later['probe']['auc']:.3f}; calibration "
