@@ -31,6 +31,9 @@ class Decoder(Protocol):
     def provider(self) -> str: ...
 
     @property
+    def precision(self) -> str: ...
+
+    @property
     def manifest(self) -> Manifest: ...
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 
 from models.errors import RigFault
@@ -51,6 +50,9 @@ class UnknownEvent:
 
 Marker = Stimulation | Report | UnknownEvent
 
+LONGEST_TRAIN_S = 10.0
+LARGEST_NUMBER = 2.0**53  # whole numbers beyond are not kept by every reader of JSON
+
 
 def parse_marker(text: str) -> Marker:
     """One marker string of the event stream as a Marker.
@@ -66,7 +68,7 @@ def parse_marker(text: str) -> Marker:
         raise RigFault(f"malformed marker: found {text[:80]!r}, expected one JSON object with an 'event'")
     event = fields.get("event")
     if event == "stim":
-        return Stimulation(
+        stimulation = Stimulation(
             trial=_integer(fields, "trial"),
             electrode=_integer(fields, "electrode"),
             current_ua=_number(fields, "current_ua"),
@@ -75,8 +77,10 @@ def parse_marker(text: str) -> Marker:
             phase_us=_number(fields, "phase_us"),
             interphase_us=_number(fields, "interphase_us"),
             frequency_hz=_number(fields, "frequency_hz"),
-            trigger_id=None if fields.get("trigger_id") is None else str(fields["trigger_id"]),
+            trigger_id=None if fields.get("trigger_id") is None else str(fields["trigger_id"])[:200],
         )
+        _check_length(stimulation)
+        return stimulation
     if event == "report":
         perceived = fields.get("perceived")
         if not isinstance(perceived, bool):
@@ -89,8 +93,8 @@ def _number(fields: dict[str, object], name: str) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise RigFault(f"malformed stim marker: found {name}={value!r}, expected a number that is not negative")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_NUMBER:
+        raise RigFault(f"malformed marker: found {name}={str(value)[:40]}, expected a number from 0 to 2^53")
     return float(value)
 
 
@@ -107,6 +111,15 @@ def _required_duration(fields: dict[str, object]) -> float:
     duration = _number(fields, "duration_s")
     if duration is None:
         raise RigFault("malformed stim marker: found no duration_s, expected the train's length in seconds")
-    if duration > 10.0:
-        raise RigFault(f"malformed stim marker: found duration_s={duration}, expected at most 10 s")
     return duration
+
+
+def _check_length(train: Stimulation) -> None:
+    """The pulses must fit into the duration, up to one period: 0.3 Hz where 300 was meant would blank three minutes."""
+    period_s = 1 / train.frequency_hz if train.frequency_hz else 0.0
+    longest_s = min(LONGEST_TRAIN_S, train.duration_s + period_s)
+    if train.duration_s > LONGEST_TRAIN_S or not train.last_pulse_end_s <= longest_s:
+        raise RigFault(
+            f"malformed stim marker: found duration_s={train.duration_s:g} and pulses that end after "
+            f"{train.last_pulse_end_s:g} s, expected at most {LONGEST_TRAIN_S:g} s and pulses that fit into it"
+        )

@@ -11,6 +11,7 @@ import itertools
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -28,7 +29,7 @@ from streaming.pipeline import Due, Pipeline
 from streaming.predictions import Mode, Prediction
 from streaming.signal.chain import SignalChain
 from streaming.signal.design import signal_delay_s
-from streaming.signal.settings import ChainSettings
+from streaming.signal.settings import ChainSettings, NormaliserSettings
 
 log = logging.getLogger("phosphene")
 
@@ -37,6 +38,8 @@ READ_TIMEOUT_S = 0.1
 RETRY_S = 0.2
 SMOOTHING_BINS = 100
 RATE_OVER_S = 2.0
+FUTURE_S = 5.0  # a marker further ahead of the samples has a wrong clock
+TRAINS_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class _Request:
     mask: NDArray[np.bool_]
     done: threading.Event = field(default_factory=threading.Event)
     sample: int = -1
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,8 @@ class LiveDecoder:
             raise OperatorFault(f"channel mask: found {usable.shape[0]} values, expected {expected}")
         request = _Request(np.array(usable, bool))
         self._requests.put(request)
-        if not request.done.wait(1.0):
+        if not request.done.wait(1.0) or request.sample < 0:
+            request.withdrawn = True  # nobody waits for the answer any more, so it must not be carried out
             raise OperatorFault("channel mask: no samples arrive, so there is no moment from which it could hold")
         return request.sample
 
@@ -208,15 +213,24 @@ class LiveDecoder:
         source, clock = self._source, self._clock
         pipeline: Pipeline | None = None
         decoder, epoch = self._decoder, -1
+        trains: deque[tuple[int, Stimulation]] = deque(maxlen=TRAINS_KEPT)  # for the next bundle on this stream
         while not self._stop.is_set():
             chunk = source.read(READ_TIMEOUT_S)
             if chunk is None:
                 continue
             if pipeline is None or chunk.epoch != epoch or decoder is not self._decoder:
+                if chunk.epoch != epoch:
+                    trains.clear()
                 decoder, epoch = self._decoder, chunk.epoch
                 pipeline = self._pipeline = self._begin(decoder)
+                pipeline.inherit(trains, chunk.first_sample)
             for sample, marker in source.markers():
+                if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
+                    source.counters.malformed_markers += 1
+                    log.warning("a marker of %s lies over %g s ahead of the samples: ignored", marker, FUTURE_S)
+                    continue
                 if isinstance(marker, Stimulation):
+                    trains.append((sample, marker))
                     self._stimulate(pipeline, sample, marker)
                 if isinstance(marker, Stimulation | Report):
                     self._marked(MarkerSeen(marker, sample, self._time_of(chunk, sample)))
@@ -225,11 +239,15 @@ class LiveDecoder:
             filtered = clock()
             self._last_sample_time = chunk.sample_time
             self._measure(chunk)
+            if self._status.state == "warming" and pipeline.chain.settled:
+                self._say("running", self._status.problem)
+            skipped = 0
             if due and self._settings.mode == "continuous":
-                self._skipped += len(due) - 1
+                skipped = len(due) - 1
                 due = due[-1:]  # the newest window wins
+            self._skipped += skipped
             for window in due:
-                self._emit(pipeline, decoder, window, chunk, filtered)
+                self._emit(pipeline, decoder, window, chunk, filtered, skipped)
 
     def _begin(self, decoder: Decoder) -> Pipeline:
         """A new pipeline, warm, for a new stream or a new bundle."""
@@ -257,14 +275,14 @@ class LiveDecoder:
         )
         return pipeline
 
-    def _emit(self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float) -> None:
-        prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock)
+    def _emit(
+        self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float, skipped: int
+    ) -> None:
+        prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock, skipped)
         for sink in self._sinks:
             sink(prediction)
         self._predictions += 1
         self._last_prediction_time = prediction.sample_time
-        if self._status.state == "warming" and "settling" not in prediction.flags:
-            self._say("running", self._status.problem)
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers
@@ -277,7 +295,7 @@ class LiveDecoder:
         """Masks that the operator asked for, between two chunks."""
         while not self._requests.empty():
             request = self._requests.get()
-            if len(request.mask) == pipeline.info.n_channels:
+            if len(request.mask) == pipeline.info.n_channels and not request.withdrawn:
                 request.sample = pipeline.set_mask(request.mask, pipeline.chain.next_sample)
                 self._operator_mask = request.mask
                 log.info("channel mask from sample %d: %d usable", request.sample, request.mask.sum())
@@ -306,8 +324,11 @@ class LiveDecoder:
 
 def _load_kernels() -> None:
     """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start."""
-    chain = SignalChain(ChainSettings(), 30000.0, 2)
-    chain.push(np.zeros((60, 2), np.float32), 0)
+    for kind in ("rolling_z", "robust_trailing"):
+        chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
+        chain.push(np.zeros((60, 2), np.float32), 0)
+        chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
+        chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
 
 
 def _wrong_channels(info: StreamInfo, expected: int) -> str:

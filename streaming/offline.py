@@ -132,6 +132,7 @@ def decode(
     facts = {
         "model": decoder.name,
         "provider": decoder.provider,
+        "precision": decoder.precision,
         "chain_sha256": manifest.chain_sha256,
         "source": source.info.name,
         "rate_hz": source.info.rate_hz,

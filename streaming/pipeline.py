@@ -7,7 +7,7 @@ because a window depends on nothing but the samples before its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +106,7 @@ class Pipeline:
         self._usable = np.zeros(info.n_channels, bool)
         self._hop_bin = settings.hop_bins - 1  # the next continuous window ends with this bin
         self._trials: list[tuple[int, int | None]] = []  # evoked windows to come: (last bin, trial)
-        self._tainted_until = -1  # a marker came too late to be honoured: nothing is vouched for up to this bin
+        self._tainted = (0, -1)  # a marker came too late to be honoured: nothing is vouched for in these bins
         self.late_markers = 0
 
     def push(self, chunk: Chunk) -> list[Due]:
@@ -135,9 +135,7 @@ class Pipeline:
     def stimulation(self, onset_sample: int, stimulation: Stimulation) -> Revision | None:
         """A marker, timely or late. Returns which predictions already made are revoked by it."""
         if self.settings.mode == "evoked":
-            onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)
-            last_bin = onset_bin + EVOKED_START_BINS + self.settings.n_bins - 1
-            self._trials.append((last_bin, stimulation.trial))
+            self._trials.append((self._evoked_end(onset_sample), stimulation.trial))
             self._trials.sort(key=lambda entry: entry[0])
         newest = self.chain.next_sample - 1
         try:
@@ -145,12 +143,26 @@ class Pipeline:
         except LateMarker:
             self.late_markers += 1
             window_bins = round(self.settings.chain.normaliser.window_s * BIN_RATE_HZ)
-            self._tainted_until = self.chain.next_bin + window_bins
+            end = self.chain.grid.bin_of(onset_sample + round(stimulation.last_pulse_end_s * self.info.rate_hz))
+            first = self.chain.grid.bin_of(max(onset_sample, 0))
+            self._tainted = first, max(self._tainted[1], end + window_bins + self.settings.n_bins)
             return Revision(onset_sample, newest)
         if changed is None:
             return None
         self.late_markers += 1
         return Revision(self.chain.grid.first_sample(changed), newest)
+
+    def inherit(self, markers: Iterable[tuple[int, Stimulation]], first_sample: int) -> None:
+        """What the pipeline before knew of trains, before the first push, which begins with `first_sample`: the rest of
+        an artifact is blanked here too, and trials that were not answered yet will be."""
+        for onset_sample, stimulation in markers:
+            self.stimulation(onset_sample, stimulation)
+        first = self.chain.grid.bin_of(first_sample)
+        self._trials = [entry for entry in self._trials if entry[0] >= first]
+
+    def _evoked_end(self, onset_sample: int) -> int:
+        onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)
+        return onset_bin + EVOKED_START_BINS + self.settings.n_bins - 1
 
     def set_mask(self, usable: NDArray[np.bool_], from_sample: int) -> int:
         """The operator's usable channels, bool (channels,), on top of the bundle's; returns the sample from which they
@@ -162,18 +174,26 @@ class Pipeline:
         self.chain.expect_stimulation(onset_sample, timeout_s)
 
     def decode(
-        self, due: Due, decoder: Decoder, arrived: float, filtered: float, clock: Callable[[], float]
+        self,
+        due: Due,
+        decoder: Decoder,
+        arrived: float,
+        filtered: float,
+        clock: Callable[[], float],
+        skipped: int = 0,
     ) -> Prediction:
-        """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`."""
+        """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`. Where windows
+        were `skipped` before it, it carries `overload`: the value is good, others are missing."""
         reason = self.chain.window(due.last_bin, self._window, self._usable)
         flags: list[Flag] = [flag for bits, flag in _REASONS if reason & bits]
         if len(flags) > 1 and flags[-1] == "settling":
             flags.pop()  # what settles after a gap or a blank is named by it
         if due.backlog:
             flags.append("backlog")
-        if self.chain.awaits_marker or due.last_bin <= self._tainted_until:
+        tainted = self.chain.first_bin <= self._tainted[0] and due.last_bin <= self._tainted[1]
+        if self.chain.awaits_marker or tainted:
             flags.append("late_marker")
-        n_usable = int(np.count_nonzero(self._usable)) if not reason else int(np.count_nonzero(self.chain.usable))
+        n_usable = self.chain.usable_at(due.last_bin) if reason else int(np.count_nonzero(self._usable))
         if not self._decodable or n_usable < self.settings.min_usable_channels:
             flags.append("channels")
         embedding: NDArray[np.float32] | None = None
@@ -189,6 +209,8 @@ class Pipeline:
         if not self.settings.calibrated:
             flags.append("not_calibrated")
             probability = None
+        if skipped:
+            flags.append("overload")
         after = clock()
         return Prediction(
             seq=self._next_seq(),

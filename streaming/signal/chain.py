@@ -124,7 +124,7 @@ class SignalChain:
         self._frozen = self._checked_frozen(frozen)
         history = round(settings.rewind_s * BIN_RATE_HZ)
         self._rings = kn.aligned((self._window_bins + history + 1024, 4, self._padded))
-        self._reasons = np.zeros(len(self._rings), np.uint8)
+        self._reasons = np.zeros(len(self._rings), np.int32)
         self._raw = kn.aligned((int((settings.rewind_s + 0.1) * rate_hz), self._padded))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
         self._f32 = kn.aligned((self._tiles * kn.N_TILE_ROWS * kn.MOST_LANES + kn.N_F32_ROWS * self._padded + kn.TAIL,))
@@ -159,7 +159,9 @@ class SignalChain:
             else None
         )
         self._gaps: list[tuple[int, int]] = []
-        self._blanks = [blank for blank in self._blanks if blank.start >= first_sample]
+        self._blanks = [blank for blank in self._blanks if blank.end > first_sample]
+        for blank in self._blanks:
+            blank.start = max(blank.start, first_sample)
         self._masks: list[tuple[int, NDArray[np.bool_]]] = []
         self._snapshots: deque[Snapshot] = deque(maxlen=len(self._raw) // self._most + 8)
         self._snapshot()
@@ -207,9 +209,14 @@ class SignalChain:
         return np.asarray((facts[kn.MASK] != 0) & (facts[kn.DEAD] == 0))[: self.n_channels]
 
     @property
-    def history_bins(self) -> int:
-        """How many valid bins the normaliser's window holds."""
-        return int(self._i64[kn.HISTORY])
+    def first_bin(self) -> int:
+        """Where the chain began, last when a long gap made it begin anew."""
+        return self._first_bin
+
+    @property
+    def settled(self) -> bool:
+        """The newest bin is vouched for, its normaliser included."""
+        return self._next_bin > self._first_bin and not self.reasons(self._next_bin - 1, self._next_bin)[0]
 
     @property
     def awaits_marker(self) -> bool:
@@ -295,7 +302,13 @@ class SignalChain:
 
     def reasons(self, first_bin: int, end_bin: int) -> NDArray[np.uint8]:
         """Why each bin is not vouched for, as bits; 0 where it is."""
-        return self._reasons[np.arange(first_bin, end_bin) % len(self._reasons)]
+        slots = np.arange(first_bin, end_bin) % len(self._reasons)
+        return (self._reasons[slots] & kn.ALL_REASONS).astype(np.uint8)
+
+    def usable_at(self, at: int) -> int:
+        """How many channels were in the mask and alive at this bin, or at the last finished one before it."""
+        at = min(at, self._next_bin - 1)
+        return int(self._reasons[at % len(self._reasons)] >> kn.COUNT_SHIFT) if at >= self._first_bin else 0
 
     # What happens to the stream --------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ ENVELOPE, Z, OK, OK_Z = range(4)
 # reasons why a bin is not vouched for
 REASON_START, REASON_BLANK, REASON_GAP = 1, 2, 4
 REASON_HISTORY = 8  # the envelope is good, but the normaliser has not seen enough yet
+ALL_REASONS, COUNT_SHIFT = 0xFF, 8  # above the reasons of a bin stands its number of channels in the mask and alive
 # Each array ends with what never changes, because a call unboxes arrays at 60 ns each:
 # f32 with SEGMENT means and the filters (feedback 4 × 2, sums 2 × longest × 5, see design.py),
 # f64 with step (2, 16), carry (2, 4), floor; i64 with the constants below
@@ -198,6 +199,17 @@ def low_pass_step(f32, f64, envelope, filters64, k, which):  # type: ignore[no-u
         s[:] = np.float32(0)
 
 
+@njit(nogil=True, cache=True)
+def alive(i64, padded):  # type: ignore[no-untyped-def]
+    """How many channels are in the mask and not dead."""
+    mask = i64[N_SCALARS + MASK * padded : N_SCALARS + (MASK + 1) * padded]
+    dead = i64[N_SCALARS + DEAD * padded : N_SCALARS + (DEAD + 1) * padded]
+    n = 0
+    for c in range(padded):
+        n += mask[c] & (1 - dead[c])
+    return n
+
+
 @njit(nogil=True, cache=True, fastmath=FAST)
 def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-untyped-def]
     """Close the open bin: envelope, health of the channels, z; open the next."""
@@ -213,10 +225,10 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
         reason |= REASON_BLANK
     if start < i64[SETTLE_GAP]:
         reason |= REASON_GAP
-    leaving = reasons[(at - k[K_WINDOW]) % rings.shape[0]]
+    leaving = reasons[(at - k[K_WINDOW]) % rings.shape[0]] & ALL_REASONS
     i64[HISTORY] += np.int64(reason == 0) - np.int64(leaving & ~REASON_HISTORY == 0)
     short = REASON_HISTORY if k[K_FROZEN] == 0 and i64[HISTORY] < k[K_MIN_HISTORY] else 0
-    reasons[slot] = reason | short
+    reasons[slot] = reason | short | alive(i64, padded) << COUNT_SHIFT
     low_pass_step(f32, f64, rings[slot, ENVELOPE], filters64, k, which)
     health(i64, rings[slot, OK], reason, k)
     normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
@@ -448,7 +460,7 @@ def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-u
     reason = 0
     usable[:] = True
     for b in range(n_bins):
-        reason |= reasons[(first_bin + b) % rings.shape[0]]
+        reason |= reasons[(first_bin + b) % rings.shape[0]] & ALL_REASONS
     for first in range(0, n_channels, 16):  # 16 rows at a time stay in the first cache
         last = min(first + 16, n_channels)
         for b in range(n_bins):

@@ -117,8 +117,8 @@ class LslSource:
 
     def markers(self) -> list[tuple[int, Marker]]:
         """Markers since the last call, each with the sample that its time falls on; see Source."""
-        if self._inlet is None or not self._tracker.started:
-            return []  # they wait in their inlet until there is a sample to count from
+        if self._inlet is None or not self._tracker.started or self._pending:
+            return []  # they wait in their inlet until there is a sample to count from, of the newest epoch
         return [(self._tracker.sample_of(time - self._correction), marker) for time, marker in self._events.pull()]
 
     def close(self) -> None:

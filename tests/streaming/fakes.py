@@ -49,6 +49,7 @@ class MeanDecoder:
     manifest: Any = field(default_factory=manifest)
     name: str = "fake@1"
     provider: str = "cpu"
+    precision: str = "float32"
     bad: bool = False
     n_bins: int = 128
     calls: int = 0
