@@ -62,8 +62,9 @@ def export_bundle(
         fitted = json.loads((folder / "probes.json").read_text())
         with np.load(folder / "golden.npz") as stored:
             windows, usable = stored["windows"], stored["usable"]
+        masked = tuple(fitted["masked"])
     except (OSError, ValueError, KeyError) as error:
-        raise OperatorFault(f"{probes} does not hold the output of `phosphene probe`: {error}") from error
+        raise OperatorFault(f"{probes} does not hold the output of `phosphene probe` ({error!r}); run it") from error
     weights = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
     if hashlib.sha256(weights.read_bytes()).hexdigest() != fitted["checkpoint_sha256"]:
         raise OperatorFault(f"{probes} was fitted to another checkpoint than {checkpoint}; run `phosphene probe` again")
@@ -86,7 +87,11 @@ def export_bundle(
         version=version or (versions(repository, name) or [0])[-1] + 1,
         participant=participant,
         array=ArrayIdentity(
-            name=f"{participant}'s array", labels=array.labels, positions=array.positions, sha256=array.sha256()
+            name=f"{participant}'s array",
+            labels=array.labels,
+            positions=array.positions,
+            sha256=array.sha256(),
+            masked=masked,
         ),
         input=InputSpec(channels=channels, bins=bins, rate_hz=fitted["rate_hz"]),
         chain=fitted["chain"],

@@ -26,7 +26,7 @@ from models.bundle import PROBES
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, build, pool
 from streaming.pipeline import EVOKED_START_BINS
-from training.data import Session, open_sessions
+from training.data import LEAST_SHARE, Session, open_sessions
 from training.pretrain import load_encoder
 from training.readout import Readout, chance, fit, permuted, score
 
@@ -284,6 +284,7 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
         "rate_hz": header.rate_hz,
         "chain": header.chain,
         "sessions": [session.header.name for session in sessions],
+        "masked": rarely_usable(sessions),
         "min_usable_channels": max(one.min_usable for one in fitted.values()),
         "probes": described,
     }
@@ -293,6 +294,13 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
     draft = out / "probes.json.draft"
     draft.write_text(json.dumps(content))
     os.replace(draft, out / "probes.json")
+
+
+def rarely_usable(sessions: list[Session]) -> list[int]:
+    """Channels (1-based) that were usable in less than half of the sessions' bins; bins without any do not count."""
+    bins = sum(int(session.usable.any(axis=1).sum()) for session in sessions)
+    usable = sum(session.usable.sum(axis=0) for session in sessions)
+    return [int(channel) + 1 for channel in np.flatnonzero(usable < LEAST_SHARE * bins)]
 
 
 def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None:

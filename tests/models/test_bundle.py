@@ -68,7 +68,10 @@ def test_missing_file_is_named(bundle: Path):
         ({"precisions": {}}, "no float32 model"),
         ({"files": {}}, "states no sha256 for golden.npz"),
         ({"name": "../up"}, "name"),
-        ({"array": {"name": "a", "labels": ["e"] * 12, "sha256": "0" * 64}}, "labels and positions do not have the hash"),
+        (
+            {"array": {"name": "a", "labels": ["e"] * 12, "sha256": "0" * 64}},
+            "labels and positions do not have the hash",
+        ),
         ({"frozen": {"median_uv": [1.0], "mad_uv": [1.0]}}, "frozen normalisation"),
     ],
 )

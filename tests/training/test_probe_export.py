@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
 from training.export import export
 from training.pretrain import SETTINGS, load_encoder, train
-from training.probe import SAME_SESSIONS, embed, gather, probe
+from training.probe import SAME_SESSIONS, embed, gather, probe, rarely_usable
 from training.readout import balanced_accuracy
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=2)
@@ -74,6 +75,26 @@ def test_golden_windows_lose_channels_one_after_the_other(line: Path):
     golden = verify(find_bundle(line / "repository", "mine")).golden()
     assert golden.usable.all(axis=1).any()
     assert not golden.usable.all()
+
+
+def test_channels_that_were_mostly_not_usable_are_masked(line: Path, tmp_path: Path):
+    sessions = open_sessions([line / "data"], line)
+    assert rarely_usable(sessions) == []
+    lost = np.array(sessions[0].usable)  # 80 s of it, and as much of the other session
+    lost[:, 2] = lost[:, 5] = False
+    first = replace(sessions[0], usable=lost)
+    assert rarely_usable([first, sessions[1]]) == []  # just half
+    less = np.array(sessions[1].usable)
+    less[:100, 2] = False
+    assert rarely_usable([first, replace(sessions[1], usable=less)]) == [3]
+    less[:60_000] = False  # a pause counts against no channel
+    assert rarely_usable([replace(sessions[1], usable=less)]) == []
+    shutil.copytree(line / "probes", tmp_path / "probes")
+    stored = json.loads((tmp_path / "probes" / "probes.json").read_text())
+    assert stored["masked"] == []
+    (tmp_path / "probes" / "probes.json").write_text(json.dumps(stored | {"masked": [3, 6]}))
+    export(line / "run", tmp_path / "probes", tmp_path / "repository", "mine", "tester")
+    assert verify(find_bundle(tmp_path / "repository", "mine")).manifest.array.masked == (3, 6)
 
 
 def test_next_export_is_the_next_version(line: Path):
