@@ -306,8 +306,10 @@ def rarely_usable(sessions: list[Session]) -> list[int]:
 def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None:
     """A table of balanced accuracies with their 95 % intervals."""
     table = Table("balanced accuracy, %", *fitted)
-    for row in ROWS:
-        table.add_row(ROWS[row], *(percent(one.metrics[SAME_SESSIONS].get(row)) for one in fitted.values()))
+    for row, words in ROWS.items():
+        found = [one.metrics[SAME_SESSIONS].get(row) for one in fitted.values()]
+        if any(found):
+            table.add_row(words, *map(percent, found))
     (console or Console()).print(table)
 
 
