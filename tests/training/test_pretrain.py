@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import OperatorFault, RigFault
-from models.networks.masked_autoencoder import PRESETS, MaeConfig
+from models.networks.masked_autoencoder import PRESETS, MaeConfig, build
 from tests.training.sessions import CHANNELS, small_session
 from training.batches import assemble, draw, split
 from training.data import Session, open_sessions
+from training.losses import reconstruction
 from training.pretrain import SETTINGS, learning_rate, load_encoder, pretrain, train
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=3)
@@ -63,6 +64,23 @@ def test_it_learns(tmp_path: Path, sessions: list[Session]):
     z = sessions[2].z
     (line,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert line["held_out"] < 0.8 * z.var()
+
+
+def test_one_batch_can_be_learnt_by_heart():
+    torch.manual_seed(0)
+    network, usable = build(replace(NETWORK, patch_bins=16)), torch.ones(4, CHANNELS, dtype=torch.bool)
+    window, session = torch.randn(4, CHANNELS, 128), torch.zeros(4, dtype=torch.long)
+    keep = torch.rand(4, CHANNELS * 8).argsort(dim=1)[:, : CHANNELS * 2]
+    masked = torch.ones(4, CHANNELS * 8, dtype=torch.bool).scatter(1, keep, False).view(4, CHANNELS, 8)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, betas=(0.9, 0.95))
+    for _ in range(200):
+        loss = reconstruction(network(window, usable, keep, session)[0], window, masked)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 0.05:
+            return
+    pytest.fail(f"reconstruction error {loss:.3f} after 200 steps")
 
 
 def test_cli_function_end_to_end(tmp_path: Path, folder: Path):
@@ -178,7 +196,6 @@ def test_learning_rate_warms_up_and_falls_to_its_end():
 
 
 def test_weight_decay_is_on_matrices_only():
-    from models.networks.masked_autoencoder import build
     from training.pretrain import _groups
 
     network = build(NETWORK)
