@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 _RUN = """
-import json, resource, sys, time
+import json, os, resource, sys, time
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 from pathlib import Path
 from training.mua import mua
 from streaming.signal.chain import SignalChain
