@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     hold_s: float = Field(600.0, gt=0, le=3600, description="how long predictions can be asked for again")
     deadline_s: float = Field(0.05, gt=0, description="newest sample to prediction; kept by 99 % or not ready")
 
+    @field_validator("hop_s")
+    @classmethod
+    def _whole_milliseconds(cls, hop_s: float) -> float:
+        if abs(hop_s * 1000 - round(hop_s * 1000)) > 1e-6:
+            raise ValueError(f"found {hop_s} s, expected a whole number of milliseconds")
+        return hop_s
+
     @field_validator("host")
     @classmethod
     def _loopback(cls, host: str) -> str:

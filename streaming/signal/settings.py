@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from models.errors import BundleFault
 
@@ -69,6 +69,9 @@ class ChainSettings:
             settings = cls(**rest | {"band_hz": tuple(fields["band_hz"])}, normaliser=normaliser)
         except (KeyError, TypeError) as error:
             raise BundleFault(f"chain settings of another version: {error}; export the bundle again") from error
+        if normaliser.kind not in get_args(NormaliserKind):
+            kinds = ", ".join(get_args(NormaliserKind))
+            raise BundleFault(f"normaliser: found {normaliser.kind!r}, expected one of {kinds}; export it again")
         if settings.to_dict() != fields:
             raise BundleFault("chain settings are incomplete: found some keys missing; export the bundle again")
         return settings
