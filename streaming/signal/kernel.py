@@ -1,8 +1,8 @@
 """The fused kernel: raw samples to envelope bins to z values, for all channels at once, allocating nothing.
 
 Layout. Channels are padded to `tiles × lanes`, lanes a multiple of 16. Inside a tile the rows of state stand a constant
-MOST_LANES apart, so that the compiler proves that they do not overlap and runs the whole cascade of a sample in one
-vectorised loop: half of what one loop for each biquad costs. Arrays begin on 64-byte lines (a third faster, measured).
+MOST_LANES apart, so that the compiler proves that they do not overlap; the cascade itself is in lanes.py. Arrays begin
+on 64-byte lines (a third faster, measured).
 All that a stream carries stands in three arrays, so that a snapshot is three copies: `f32` (filters), `f64` (low-pass,
 normaliser), `i64` (counts, health of each channel).
 
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from streaming.signal.lanes import LANES, filter_lanes
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 MOST_LANES = 128
@@ -88,38 +90,14 @@ def last_sample(f32: NDArray[np.float32], padded: int) -> NDArray[np.float32]:
 @njit(nogil=True, cache=True, fastmath=FAST)
 def filter_segment(source, row, n, f32, k, filters32, sums_at):  # type: ignore[no-untyped-def]
     """Re-reference, clip, band-pass, rectify, and the five weighted sums, for n samples inside one bin."""
-    tiles, lanes = k[K_TILES], k[K_LANES]
+    lanes = k[K_LANES]
     means = f32[f32.shape[0] - TAIL : f32.shape[0] - N_FILTERS32]
     clip = np.float32(k[K_CLIP])
-    a11, a12, a21, a22 = filters32[0], filters32[1], filters32[2], filters32[3]
-    a31, a32, a41, a42 = filters32[4], filters32[5], filters32[6], filters32[7]
-    for tile in range(tiles):
-        s = f32[tile * N_TILE_ROWS * MOST_LANES : (tile + 1) * N_TILE_ROWS * MOST_LANES]
-        for i in range(n):
-            x = source[row + i, tile * lanes : (tile + 1) * lanes]
-            mean = means[i]
-            g = filters32[sums_at + 5 * i : sums_at + 5 * i + 5]
-            g0, g1, g2, g3, g4 = g[0], g[1], g[2], g[3], g[4]
-            for c in range(lanes):
-                v = min(max(x[c] - mean, -clip), clip)
-                y = v + s[c]
-                s[c] = s[MOST_LANES + c] - a11 * y
-                s[MOST_LANES + c] = -v - a12 * y
-                v = y + s[2 * MOST_LANES + c]
-                s[2 * MOST_LANES + c] = s[3 * MOST_LANES + c] - a21 * v
-                s[3 * MOST_LANES + c] = -y - a22 * v
-                y = v + s[4 * MOST_LANES + c]
-                s[4 * MOST_LANES + c] = s[5 * MOST_LANES + c] - a31 * y
-                s[5 * MOST_LANES + c] = -v - a32 * y
-                v = y + s[6 * MOST_LANES + c]
-                s[6 * MOST_LANES + c] = s[7 * MOST_LANES + c] - a41 * v
-                s[7 * MOST_LANES + c] = -y - a42 * v
-                v = abs(v)
-                s[8 * MOST_LANES + c] += g0 * v
-                s[9 * MOST_LANES + c] += g1 * v
-                s[10 * MOST_LANES + c] += g2 * v
-                s[11 * MOST_LANES + c] += g3 * v
-                s[12 * MOST_LANES + c] += g4 * v
+    for tile in range(k[K_TILES]):
+        for c in range(0, lanes, LANES):
+            s = f32[tile * N_TILE_ROWS * MOST_LANES + c :]
+            x = source[row : row + n, tile * lanes + c : tile * lanes + c + LANES]
+            filter_lanes(x, n, s, MOST_LANES, means, filters32, sums_at, clip)
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)
