@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from models.errors import BundleFault, OperatorFault
 
@@ -66,8 +66,8 @@ class InputSpec(_Part):
 class Frozen(_Part):
     """Median and MAD per channel of a calibration block, for the `robust_frozen` normaliser."""
 
-    median_uv: tuple[float, ...]
-    mad_uv: tuple[float, ...]
+    median_uv: tuple[FiniteFloat, ...]  # a channel without a value is masked: not even NaN times 0 is 0
+    mad_uv: tuple[FiniteFloat, ...]
 
 
 class Calibration(_Part):

@@ -60,7 +60,7 @@ def split(sessions: list[Session], length: int) -> tuple[Starts, Starts]:
         training = {i: sessions[i].allowed(length) for i in order if i not in held}
         held_out = {i: sessions[i].allowed(length) for i in held}
     else:
-        cut = len(sessions[0].z) * 4 // 5
+        cut = len(sessions[0].usable) * 4 // 5
         training, held_out = ({0: sessions[0].allowed(length, *ends)} for ends in ((0, cut), (cut, None)))
     if not sum(map(len, training.values())) or not sum(map(len, held_out.values())):
         raise OperatorFault(f"no valid window of {length} bins to train on or to hold out; give longer recordings")

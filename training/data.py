@@ -2,7 +2,8 @@
 
 A session is a directory: `z.npy` float32 (bins, channels), `usable.npy` bool (bins, channels), `session.json`. It is
 made once from an NWB file of MUA, by the normaliser that serves, and remembers the chain settings that made it:
-sessions of another chain are refused, since a network must not be trained on what it will never be shown.
+sessions of another chain are refused, since a network must not be trained on what it will never be shown. Where the
+normaliser needs statistics, which hang on what is held out, the envelope is kept instead (`envelope.npy`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import ArrayMap
 from streaming.pipeline import EVOKED_START_BINS
-from streaming.signal.normaliser import Normaliser
-from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
+from streaming.signal.normaliser import Normaliser, Statistics
+from streaming.signal.settings import BIN_RATE_HZ, ChainSettings, NormaliserSettings
 
 LEAST_SHARE = 0.5  # of its valid bins in which a channel must have been usable, to be used at all
 _BLOCK_BINS = 10_000
@@ -62,14 +63,29 @@ class SessionHeader:
 
 @dataclass(frozen=True, eq=False)
 class Session:
+    """`stored` is z or, where the normaliser needs `statistics`, the envelope in microvolts; they make z of it as it is
+    read, bin by bin. Both arrays (bins, channels), memory-mapped."""
+
     header: SessionHeader
-    z: NDArray[np.float32]  # (bins, channels), memory-mapped
-    usable: NDArray[np.bool_]  # (bins, channels), memory-mapped
+    stored: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    statistics: Statistics | None = None
+
+    @property
+    def z(self) -> NDArray[np.float32]:
+        """The whole session, (bins, channels)."""
+        return self._normalised(self.stored, self.usable)
 
     def windows(self, first_bins: NDArray[np.int64], length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Windows (n, channels, length) that start at `first_bins`; the channels usable throughout, (n, channels)."""
-        z = np.stack([self.z[b : b + length].T for b in first_bins])
-        return z, np.stack([self.usable[b : b + length].all(axis=0) for b in first_bins])
+        stored, usable = (np.stack([part[b : b + length] for b in first_bins]) for part in (self.stored, self.usable))
+        return np.ascontiguousarray(self._normalised(stored, usable).swapaxes(1, 2)), usable.all(axis=1)
+
+    def _normalised(self, stored: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if not needs_statistics(self.header.chain):
+            return stored
+        assert self.statistics is not None  # `freeze` comes first
+        return frozen_z(stored, usable, self.statistics, self.header.chain["normaliser"]["floor_uv"])
 
     def allowed(self, length: int, first: int = 0, end: int | None = None) -> NDArray[np.int64]:
         """First bins of all windows inside [first, end) that hold no bin without a usable channel."""
@@ -89,11 +105,20 @@ class Session:
 _NONE = np.empty(0, np.int64)
 
 
-def write_session(folder: Path, header: SessionHeader, z: NDArray[np.float32], usable: NDArray[np.bool_]) -> Path:
-    """Writes `folder/NAME` in one move and returns it."""
+def needs_statistics(chain: dict[str, Any]) -> bool:
+    """Whether this chain normalises by a median and MAD that are fitted beforehand."""
+    return chain["normaliser"]["kind"] in ("robust_frozen", "robust_session")
+
+
+def _stored_as(header: SessionHeader) -> str:
+    return "envelope.npy" if needs_statistics(header.chain) else "z.npy"
+
+
+def write_session(folder: Path, header: SessionHeader, stored: NDArray[np.float32], usable: NDArray[np.bool_]) -> Path:
+    """Writes `folder/NAME` in one move and returns it; `stored` as in `Session`."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
-    np.save(draft / "z.npy", z.astype(np.float32, copy=False))
+    np.save(draft / _stored_as(header), stored.astype(np.float32, copy=False))
     np.save(draft / "usable.npy", usable)
     (draft / "session.json").write_text(json.dumps(asdict(header)))
     target = folder / header.name
@@ -115,12 +140,12 @@ def read_session(path: Path) -> Session:
         positions = fields["positions"]
         fields["positions"] = None if positions is None else tuple((float(x), float(y)) for x, y in positions)
         header = SessionHeader(**fields)
-        z, usable = (np.load(path / name, mmap_mode="r") for name in ("z.npy", "usable.npy"))
+        stored, usable = (np.load(path / name, mmap_mode="r") for name in (_stored_as(header), "usable.npy"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RigFault(f"{path} is not a cached session: {error}; make the cache again") from error
-    if z.shape != usable.shape or z.shape[1:] != (len(header.labels),):
-        raise RigFault(f"{path} holds z {z.shape} and usable {usable.shape} for {len(header.labels)} channels")
-    return Session(header, z, usable)
+    if stored.shape != usable.shape or stored.shape[1:] != (len(header.labels),):
+        raise RigFault(f"{path} holds MUA {stored.shape} and usable {usable.shape} for {len(header.labels)} channels")
+    return Session(header, stored, usable)
 
 
 def normalise(
@@ -137,8 +162,20 @@ def normalise(
     return z
 
 
+def frozen_z(
+    envelope_uv: NDArray[np.float32], usable: NDArray[np.bool_], statistics: Statistics, floor_uv: float
+) -> NDArray[np.float32]:
+    """What the normaliser that serves makes of bins (…, channels) by fixed statistics: no bin depends on another, so
+    that windows can be normalised as they are drawn. 0 where not usable."""
+    scale = np.maximum((1.4826 * statistics.mad_uv).astype(np.float32), np.float32(floor_uv))
+    return np.where(usable, (envelope_uv - statistics.median_uv).astype(np.float32) / scale, np.float32(0))
+
+
 def settled(usable: NDArray[np.bool_], chain: ChainSettings) -> NDArray[np.bool_]:
-    """Usable bins (bins, channels) less those of which the normaliser has not seen enough to vouch for a z value."""
+    """Usable bins (bins, channels) less those of which the normaliser has not seen enough to vouch for a z value; one
+    with fitted statistics need not have seen any."""
+    if needs_statistics(chain.to_dict()):
+        return usable
     enough = np.empty(usable.shape, bool)
     for first, end in _stretches(usable.any(axis=1), chain):
         seen = np.cumsum(usable[first:end], axis=0, dtype=np.int32)
@@ -156,8 +193,9 @@ def _stretches(vouched: NDArray[np.bool_], chain: ChainSettings) -> list[tuple[i
     return list(pairwise([0, *anew.tolist(), len(vouched)]))
 
 
-def cached(file: Path, cache: Path) -> Path:
-    """The session of an NWB file of MUA, made now unless it stands; the file's content decides, not its name.
+def cached(file: Path, cache: Path, normaliser: NormaliserSettings | None = None) -> Path:
+    """The session of an NWB file of MUA, made now unless it stands; the file's content decides, not its name. The file
+    holds the envelope, so that any `normaliser` can follow; without one, that of the chain which made it does.
 
     What lies in `invalid_times`, is NaN, or belongs to a channel of which less than half was usable, is not usable. A
     file that does not say which chain made it (in the comments of its MUA) is taken to be of the default one.
@@ -166,7 +204,10 @@ def cached(file: Path, cache: Path) -> Path:
         RigFault: no MUA by the contract in this file.
     """
     with file.open("rb") as stream:
-        target = cache / f"{file.stem}-{hashlib.file_digest(stream, 'sha256').hexdigest()[:12]}"
+        digest = hashlib.file_digest(stream, "sha256")
+    if normaliser is not None:
+        digest.update(json.dumps(asdict(normaliser)).encode())
+    target = cache / f"{file.stem}-{digest.hexdigest()[:12]}"
     if (target / "session.json").exists():
         return target
     from pynwb import NWBHDF5IO  # slow to load, and needed only here
@@ -186,8 +227,13 @@ def cached(file: Path, cache: Path) -> Path:
     if rate_hz != BIN_RATE_HZ or envelope_uv.shape[1:] != (len(header.labels),):
         raise RigFault(f"{file}: MUA of shape {envelope_uv.shape} at {rate_hz} Hz, expected (bins, electrodes) at 1000")
     chain = ChainSettings.from_dict(header.chain)
-    z = normalise(np.where(usable, envelope_uv, 0), usable.any(axis=1), usable, chain)
-    return write_session(cache, header, z, settled(usable, chain))
+    if normaliser is not None:
+        chain = replace(chain, normaliser=normaliser)
+        header = replace(header, chain=chain.to_dict())
+    stored = np.where(usable, envelope_uv, np.float32(0))
+    if not needs_statistics(header.chain):
+        stored = normalise(stored, usable.any(axis=1), usable, chain)
+    return write_session(cache, header, stored, settled(usable, chain))
 
 
 def _usable(nwb: Any, series: Any, envelope_uv: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -233,11 +279,12 @@ def _header(nwb: Any, series: Any, name: str) -> SessionHeader:
     )
 
 
-def open_sessions(data: list[Path], cache: Path) -> list[Session]:
-    """Every session in `data`: cached ones, NWB files of MUA (cached under `cache` on the way), or folders of either.
+def open_sessions(data: list[Path], cache: Path, normaliser: NormaliserSettings | None = None) -> list[Session]:
+    """Every session in `data`: cached ones, NWB files of MUA (cached under `cache` on the way), or folders of either;
+    all by `normaliser`, where one is asked for.
 
     Raises:
-        OperatorFault: nothing there, or sessions of different arrays.
+        OperatorFault: nothing there, sessions of different arrays, or cached ones of another normaliser.
         RigFault: a recording cannot be used, or was made by another chain than the others.
     """
     found: list[Path] = []
@@ -249,10 +296,16 @@ def open_sessions(data: list[Path], cache: Path) -> list[Session]:
             found.append(path)
     if not found:
         raise OperatorFault(f"no session in {', '.join(map(str, data)) or 'nothing'}; name NWB files of MUA or folders")
-    sessions = [read_session(path if path.is_dir() else cached(path, cache)) for path in found]
+    sessions = [read_session(path if path.is_dir() else cached(path, cache, normaliser)) for path in found]
     first = sessions[0].header
     for path, session in zip(found, sessions, strict=True):
         header = session.header
+        if normaliser is not None and header.chain["normaliser"] != asdict(normaliser):
+            made, asked = header.chain["normaliser"]["kind"], normaliser.kind
+            raise OperatorFault(
+                f"{path} was made by a normaliser {made} of other settings than the {asked} asked for; "
+                "name its NWB file of MUA instead"
+            )
         if header.chain != first.chain:
             raise RigFault(f"{path} was made by another signal chain than {found[0]}; run `phosphene mua` on both")
         if header.array.sha256() != first.array.sha256() or header.participant != first.participant:

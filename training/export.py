@@ -15,6 +15,7 @@ import onnxruntime as ort
 from models.bundle import (
     ArrayIdentity,
     Calibration,
+    Frozen,
     Golden,
     InputSpec,
     Manifest,
@@ -27,6 +28,7 @@ from models.bundle import (
 from models.errors import OperatorFault
 from models.export import FoldedProbe, export_onnx, quantize_int8, reference
 from streaming.chunk import ArrayMap
+from training.frozen import read
 from training.pretrain import load_encoder
 from training.probe import SAME_SESSIONS
 from training.readout import FOLDS
@@ -70,6 +72,11 @@ def export_bundle(
         raise OperatorFault(f"{probes} was fitted to another checkpoint than {checkpoint}; run `phosphene probe` again")
     if participant != fitted["participant"]:
         raise OperatorFault(f"{probes} was fitted to participant {fitted['participant']!r}, not {participant!r}")
+    if fitted["chain"]["normaliser"]["kind"] == "robust_session":
+        raise OperatorFault(
+            f"{probes} was fitted to sessions normalised each by its own statistics (robust_session), which no stream "
+            "has before its end; fit it with a [normaliser] of robust_frozen, robust_trailing or rolling_z"
+        )
 
     folded = {key: FoldedProbe(np.array(one["weight"]), one["bias"]) for key, one in fitted["probes"].items()}
     float32 = export_onnx(encoder, folded)
@@ -96,6 +103,7 @@ def export_bundle(
         input=InputSpec(channels=channels, bins=bins, rate_hz=fitted["rate_hz"]),
         chain=fitted["chain"],
         chain_sha256=chain_sha256(fitted["chain"]),
+        frozen=_frozen(fitted.get("frozen"), masked),
         min_usable_channels=fitted["min_usable_channels"],
         embedding_size=encoder.config.width,
         probes={key: _probe(one) for key, one in fitted["probes"].items()},
@@ -124,6 +132,17 @@ def _probe(fitted: dict[str, Any]) -> Probe:
         prevalence=fitted["prevalence"],
         metrics=fitted["metrics"],
     )
+
+
+def _frozen(described: dict[str, Any] | None, masked: tuple[int, ...]) -> Frozen | None:
+    """A channel without statistics is masked and gets 0 and 1, which nothing is ever multiplied by but zero."""
+    statistics = read(described)
+    if statistics is None:
+        return None
+    known = np.isfinite(statistics.median_uv)
+    assert set(np.flatnonzero(~known) + 1) <= set(masked)  # what was never usable is rarely usable
+    median, mad = np.where(known, statistics.median_uv, 0.0), np.where(known, statistics.mad_uv, 1.0)
+    return Frozen(median_uv=tuple(median.tolist()), mad_uv=tuple(mad.tolist()))
 
 
 def _positions(stored: list[list[float]] | None) -> tuple[tuple[float, float], ...] | None:

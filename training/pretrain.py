@@ -17,7 +17,7 @@ import os
 import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -28,9 +28,13 @@ from torch import Tensor
 
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, Encoder, MaeConfig, MaskedAutoencoder, build
+from streaming.signal.settings import NormaliserKind, NormaliserSettings
 from training.batches import Batch, draw, split, validation_batches
 from training.data import Session, open_sessions
+from training.frozen import describe, freeze
 from training.losses import correlation, reconstruction
+
+TABLES = ("network", "training", "normaliser")  # of a settings file
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ def pretrain(
 ) -> None:
     """Pretrains on recordings (NWB files of MUA, cached sessions, or folders of them) and leaves checkpoints in `out`.
 
-    `settings_file` is TOML with tables [network] and [training] that override the preset; `settings.toml` of another
-    run is one.
+    `settings_file` is TOML with tables [network] and [training] that override the preset, and [normaliser], by which
+    the recordings are normalised instead of the default; `settings.toml` of another run is one.
 
     Raises:
         OperatorFault: an unknown preset or setting, or `out` holds a run that this call would not continue.
@@ -91,10 +95,10 @@ def pretrain(
         raise OperatorFault(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     if settings_file is None and resume and (out / "settings.toml").exists():
         settings_file = out / "settings.toml"
-    chosen = _read_toml(settings_file) if settings_file else {}
-    sessions = open_sessions(data, out / "cache")
+    chosen = read_settings(settings_file) if settings_file else {}
+    sessions = open_sessions(data, out / "cache", chosen_normaliser(chosen))
     network = PRESETS[preset]
-    window = {"channels": sessions[0].z.shape[1], "sessions": max(len(sessions), 1)}
+    window = {"channels": sessions[0].usable.shape[1], "sessions": max(len(sessions), 1)}
     network = _override(network, window | chosen.get("network", {}), "network")
     settings = _override(replace(SETTINGS[preset], seed=seed), chosen.get("training", {}), "training")
     if steps is not None:
@@ -111,7 +115,8 @@ def train(
     stop_at: int | None = None,
 ) -> None:
     """The run itself. `stop_at` ends it early, as a kill would, only with the last step saved."""
-    last, best, text = out / "last.safetensors", out / "best.safetensors", _to_toml(network_config, settings)
+    last, best = out / "last.safetensors", out / "best.safetensors"
+    text = _to_toml(network_config, settings, sessions[0].header.chain["normaliser"])
     _refuse_other_run(out, text, resume)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.toml").write_text(text)
@@ -124,6 +129,8 @@ def train(
     step, best_loss = _load(last, network, optimizer) if resume and last.exists() else (0, math.inf)
     model, optimizer = fabric.setup(network, optimizer)
     training, held_out = split(sessions, network_config.bins)
+    ends = {i: int(firsts[-1]) + network_config.bins for i, firsts in training.items() if len(firsts)}
+    sessions = freeze(sessions, ends)
     fixed = list(validation_batches(sessions, held_out, network_config, settings))
     about = {"network": asdict(network_config), "training": asdict(settings), "sessions": _identity(sessions)}
 
@@ -236,8 +243,9 @@ def _identity(sessions: list[Session]) -> dict[str, Any]:
         "participant": first.participant,
         "array_sha256": first.array.sha256(),
         "chain": first.chain,
+        "frozen": describe(sessions),
         "names": [session.header.name for session in sessions],
-        "hours": sum(len(session.z) for session in sessions) / 3_600_000,
+        "hours": sum(len(session.usable) for session in sessions) / 3_600_000,
     }
 
 
@@ -253,11 +261,37 @@ def _refuse_other_run(out: Path, text: str, resume: bool) -> None:
         raise OperatorFault(f"{out} holds a run with other settings or sessions; continue it as its settings.toml says")
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
+    """The tables of a settings file.
+
+    Raises:
+        OperatorFault: not TOML, or a table that is not one of ours.
+    """
     try:
-        return tomllib.loads(file.read_text())
+        chosen = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise OperatorFault(f"{file} is not a settings file: {error}") from error
+    if unknown := chosen.keys() - set(TABLES):
+        raise OperatorFault(f"{file}: found {', '.join(sorted(unknown))}, expected tables of {', '.join(TABLES)}")
+    return chosen
+
+
+def chosen_normaliser(chosen: dict[str, Any]) -> NormaliserSettings | None:
+    """The normaliser that the settings ask for; None where they do not say.
+
+    Raises:
+        OperatorFault: an unknown kind or setting, or a number that is none.
+    """
+    if "normaliser" not in chosen:
+        return None
+    found = _override(NormaliserSettings(), chosen["normaliser"], "normaliser")
+    if found.kind not in get_args(NormaliserKind):
+        raise OperatorFault(f"[normaliser]: no kind {found.kind!r}; there are: {', '.join(get_args(NormaliserKind))}")
+    for name in ("window_s", "min_history_s", "floor_uv"):
+        value = getattr(found, name)
+        if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise OperatorFault(f"[normaliser]: found {name} = {value!r}, expected a number above 0")
+    return found
 
 
 def _override(settings: Any, changes: dict[str, Any], table: str) -> Any:
@@ -267,9 +301,11 @@ def _override(settings: Any, changes: dict[str, Any], table: str) -> Any:
         raise OperatorFault(f"[{table}]: {error}") from error
 
 
-def _to_toml(network: MaeConfig, settings: PretrainSettings) -> str:
-    """Numbers and plain strings only, so a JSON scalar is a TOML scalar."""
+def _to_toml(network: MaeConfig, settings: PretrainSettings, normaliser: dict[str, Any]) -> str:
+    """Numbers and plain strings only, so a JSON scalar is a TOML scalar. The default normaliser goes unsaid."""
     tables = {"network": asdict(network), "training": asdict(settings)}
+    if normaliser != asdict(NormaliserSettings()):
+        tables["normaliser"] = normaliser
     return "\n".join(
         f"[{table}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
         for table, values in tables.items()

@@ -26,8 +26,10 @@ from models.bundle import PROBES
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, build, pool
 from streaming.pipeline import EVOKED_START_BINS
+from streaming.signal.settings import NormaliserSettings
 from training.data import LEAST_SHARE, Session, open_sessions
-from training.pretrain import load_encoder
+from training.frozen import describe, freeze, read
+from training.pretrain import chosen_normaliser, load_encoder, read_settings
 from training.readout import Readout, chance, fit, permuted, score
 
 TRAINING_PART = 0.8
@@ -65,18 +67,25 @@ class Trials:
         return len(self.perceived)
 
 
-def probe(checkpoint: Path, data: list[Path], out: Path) -> None:
+def probe(checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None) -> None:
     """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`.
 
+    The sessions are normalised as the checkpoint's were, by its frozen statistics where it has some. A [normaliser] in
+    `settings_file` (TOML) is taken instead, its statistics fitted to these sessions.
+
     Raises:
-        OperatorFault: no checkpoint, or too few trials.
+        OperatorFault: no checkpoint, too few trials, or unknown settings.
         RigFault: a recording cannot be used.
     """
     encoder, about = load_encoder(checkpoint)
-    sessions = [session for session in open_sessions(data, out / "cache") if session.header.trials]
+    other = chosen_normaliser(read_settings(settings_file)) if settings_file else None
+    normaliser = other or NormaliserSettings(**about["sessions"]["chain"]["normaliser"])
+    sessions = [session for session in open_sessions(data, out / "cache", normaliser) if session.header.trials]
     if not sessions:
         raise OperatorFault("no session has a trials table; probes are fitted to answers, name stimulation sessions")
     refuse_other_origin(about, sessions)
+    statistics = None if other else read(about["sessions"].get("frozen"))
+    sessions = freeze(sessions, training_ends(sessions, encoder.config.bins), statistics)
     fitted = fit_probes(encoder, sessions, {})
     write_probes(out, checkpoint, sessions, fitted)
     show(fitted)
@@ -188,15 +197,13 @@ def min_usable_channels(encoder: Encoder, readout: Readout, trials: Trials) -> i
 
 def gather(session: Session, name: str, length: int) -> Trials:
     """The trials of a session whose window for probe `name` is whole and has most of the session's channels."""
-    trials, first_bins = session.header.trials, session.trial_bins(name, length)
-    allowed = np.isin(first_bins, session.allowed(length))
-    windows, usable = session.windows(first_bins[allowed], length) if allowed.any() else _nothing(session, length)
-    enough = usable.sum(axis=1) >= LEAST_USABLE * np.median(usable.sum(axis=1)) if len(usable) else np.empty(0, bool)
-    kept = [trial for trial, is_allowed in zip(trials, allowed, strict=True) if is_allowed]
-    kept = [trial for trial, is_enough in zip(kept, enough, strict=True) if is_enough]
+    trials, rows = session.header.trials, valid_trials(session, name, length)
+    first_bins = session.trial_bins(name, length)[rows]
+    windows, usable = session.windows(first_bins, length) if len(rows) else _nothing(session, length)
+    kept = [trials[row] for row in rows]
     return Trials(
-        windows=windows[enough],
-        usable=usable[enough],
+        windows=windows,
+        usable=usable,
         perceived=np.array([trial.perceived for trial in kept], bool),
         electrode=np.array([trial.electrode for trial in kept], np.int64),
         current_ua=np.array([trial.current_ua for trial in kept], np.float64),
@@ -206,8 +213,30 @@ def gather(session: Session, name: str, length: int) -> Trials:
     )
 
 
+def valid_trials(session: Session, name: str, length: int) -> NDArray[np.int64]:
+    """Which trials `gather` takes."""
+    first_bins = session.trial_bins(name, length)
+    rows = np.flatnonzero(np.isin(first_bins, session.allowed(length)))
+    if not len(rows):
+        return rows
+    channels = np.array([session.usable[b : b + length].all(axis=0).sum() for b in first_bins[rows]])
+    return rows[channels >= LEAST_USABLE * np.median(channels)]
+
+
+def training_ends(sessions: list[Session], length: int) -> dict[int, int]:
+    """For each session the bin with which the first window begins that any probe is tested on."""
+    ends = {}
+    for i, session in enumerate(sessions):
+        ends[i] = len(session.usable)
+        for name in PROBES:
+            rows = valid_trials(session, name, length)
+            tested = session.trial_bins(name, length)[rows[round(TRAINING_PART * len(rows)) :]]
+            ends[i] = min([ends[i], *tested.tolist()])
+    return ends
+
+
 def _nothing(session: Session, length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    channels = session.z.shape[1]
+    channels = session.usable.shape[1]
     return np.empty((0, channels, length), np.float32), np.empty((0, channels), bool)
 
 
@@ -247,13 +276,15 @@ def _golden(test: Trials) -> Trials:
 def refuse_other_origin(about: dict[str, Any], sessions: list[Session]) -> None:
     """
     Raises:
-        OperatorFault: the sessions are not of the array, participant and chain that the encoder was trained on.
+        OperatorFault: the sessions are not of the array, participant and chain that the encoder was trained on. Only
+            the chain's normaliser may be another: it was asked for.
     """
     header, trained = sessions[0].header, about["sessions"]
+    expected_chain = trained["chain"] | {"normaliser": header.chain["normaliser"]}
     for what, found, expected in (
         ("participant", header.participant, trained["participant"]),
         ("channel map", header.array.sha256(), trained["array_sha256"]),
-        ("signal chain", header.chain, trained["chain"]),
+        ("signal chain", header.chain, expected_chain),
     ):
         if found != expected:
             raise OperatorFault(f"sessions have {what} {found}, the checkpoint was trained on {expected}; retrain")
@@ -283,6 +314,7 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
         "positions": header.positions,
         "rate_hz": header.rate_hz,
         "chain": header.chain,
+        "frozen": describe(sessions),
         "sessions": [session.header.name for session in sessions],
         "masked": rarely_usable(sessions),
         "min_usable_channels": max(one.min_usable for one in fitted.values()),

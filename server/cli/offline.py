@@ -63,7 +63,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of checkpoints.")],
     preset: Annotated[str, typer.Option(help="Which network.")] = "live",
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
-    settings: Annotated[Path | None, typer.Option(help="TOML with [network] and [training] over the preset.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML: [network], [training], [normaliser].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, windows and masks.")] = 0,
 ) -> None:
@@ -77,11 +77,12 @@ def probe(
     checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the fitted probes.")],
+    settings: Annotated[Path | None, typer.Option(help="TOML whose [normaliser] replaces the checkpoint's.")] = None,
 ) -> None:
     """Fit and calibrate probes on the trials of stimulation sessions."""
     from training.probe import probe
 
-    probe(checkpoint, data, out)
+    probe(checkpoint, data, out, settings)
 
 
 def export(
