@@ -122,7 +122,7 @@ def _bins(chain: SignalChain, first: int) -> dict[int, tuple[Rows, Rows]]:
     last = chain.next_bin
     if first >= last:
         return {}
-    planes = chain.plane(kn.ENVELOPE, first, last), chain.plane(kn.Z, first, last)
+    planes = chain.plane(kn.ENVELOPE, first, last), chain.z(first, last)
     return {first + k: (planes[0][k], planes[1][k]) for k in range(last - first)}
 
 

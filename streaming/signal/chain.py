@@ -73,7 +73,7 @@ class Bins:
     @property
     def z(self) -> NDArray[np.float32]:
         """float32 (bins, channels); 0 where it is not vouched for."""
-        return self.chain.plane(kn.Z, self.first_bin, self.end_bin)
+        return self.chain.z(self.first_bin, self.end_bin)
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -123,7 +123,7 @@ class SignalChain:
         self._mask = np.ones(n_channels, bool) if mask is None else self._checked_mask(mask)
         self._frozen = self._checked_frozen(frozen)
         history = round(settings.rewind_s * BIN_RATE_HZ)
-        self._rings = kn.aligned((self._window_bins + history + 1024, 4, self._padded))
+        self._rings = kn.aligned((self._window_bins + history + 1024, kn.N_PLANES, self._padded))
         self._reasons = np.zeros(len(self._rings), np.int32)
         self._raw = kn.aligned((int((settings.rewind_s + 0.1) * rate_hz), self._padded))
         self._ramp = kn.aligned((RAMP_ROWS, self._padded))
@@ -141,6 +141,7 @@ class SignalChain:
         self._first_bin = self.grid.bin_of(first_sample)
         for memory in (self._f32, self._f64, self._i64, self._rings, self._reasons):
             memory[...] = 0
+        self._rings[:, kn.Z] = np.nan
         self._reasons[:] = REASON_START  # bins from before the stream
         self._write_constants()
         at = self._next_bin = self._first_bin
@@ -292,13 +293,17 @@ class SignalChain:
         slots = np.arange(first_bin, end_bin) % len(self._rings)
         return self._rings[slots, which, : self.n_channels]
 
+    def z(self, first_bin: int, end_bin: int) -> NDArray[np.float32]:
+        """A copy of the z values, (bins, channels); 0 where they are not vouched for."""
+        return np.nan_to_num(self.plane(kn.Z, first_bin, end_bin))
+
     def recent(self, first_bin: int, end_bin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mean envelope in microvolts, newest z) of the last bins, each (channels,): for a display."""
         first_bin = max(first_bin, self._first_bin)
         if first_bin >= end_bin:
             return np.zeros(self.n_channels, np.float32), np.zeros(self.n_channels, np.float32)
         envelope = self.plane(kn.ENVELOPE, first_bin, end_bin)
-        return envelope.mean(axis=0), self.plane(kn.Z, end_bin - 1, end_bin)[0]
+        return envelope.mean(axis=0), self.z(end_bin - 1, end_bin)[0]
 
     def reasons(self, first_bin: int, end_bin: int) -> NDArray[np.uint8]:
         """Why each bin is not vouched for, as bits; 0 where it is."""

@@ -38,8 +38,9 @@ N_F64 = 9
 # f32: tiles of 13 rows × lanes (8 band-pass states, 5 sums), then rows of `padded`
 N_TILE_ROWS = 13
 N_F32_ROWS = 3  # weight in the reference, last watched value, last sample (held where one is not finite)
-# rings[bin, plane, channel]: what one bin needs lies together
-ENVELOPE, Z, OK, OK_Z = range(4)
+# rings[bin, plane, channel]: what one bin needs lies together; Z is NaN where it is not vouched for
+ENVELOPE, Z, OK = range(3)
+N_PLANES = 3
 # reasons why a bin is not vouched for
 REASON_START, REASON_BLANK, REASON_GAP = 1, 2, 4
 REASON_HISTORY = 8  # the envelope is good, but the normaliser has not seen enough yet
@@ -47,6 +48,7 @@ ALL_REASONS, COUNT_SHIFT = 0xFF, 8  # above the reasons of a bin stands its numb
 # Each array ends with what never changes, because a call unboxes arrays at 60 ns each:
 # f32 with SEGMENT means and the filters (feedback 4 × 2, sums 2 × longest × 5, see design.py),
 # f64 with step (2, 16), carry (2, 4), floor; i64 with the constants below
+NAN = np.float32(np.nan)
 LONGEST = 42  # samples of the longest bin, and one
 N_FILTERS32 = 8 + 2 * LONGEST * 5
 TAIL = SEGMENT + N_FILTERS32
@@ -271,7 +273,7 @@ def normalise(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
         f = f64[tile * N_F64 * MOST_LANES : (tile + 1) * N_F64 * MOST_LANES]
         e_new, w_new = rings[slot, ENVELOPE, first:last], rings[slot, OK, first:last]
         e_old, w_old = rings[leaving, ENVELOPE, first:last], rings[leaving, OK, first:last]
-        z, vouched = rings[slot, Z, first:last], rings[slot, OK_Z, first:last]
+        z = rings[slot, Z, first:last]
         for c in range(lanes):
             e, w = np.float64(e_new[c]), np.float64(w_new[c])
             eo, wo = np.float64(e_old[c]), np.float64(w_old[c])
@@ -281,17 +283,16 @@ def normalise(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
         if k[K_FROZEN] != 0:
             for c in range(lanes):
                 above = np.float32(np.float64(e_new[c]) - f[CENTRE * MOST_LANES + c])
-                z[c] = w_new[c] * above / max(np.float32(f[SCALE * MOST_LANES + c]), floor)
-                vouched[c] = w_new[c]
+                value = above / max(np.float32(f[SCALE * MOST_LANES + c]), floor)
+                z[c] = value if w_new[c] > 0 else NAN
         else:
             for c in range(lanes):
                 share = 1.0 / max(f[COUNT * MOST_LANES + c], 1.0)
                 mean = f[SUM1 * MOST_LANES + c] * share
                 variance = np.float32(max(f[SUM2 * MOST_LANES + c] * share - mean * mean, 0.0))
                 above = np.float32(np.float64(e_new[c]) - mean)
-                vouch = w_new[c] if f[COUNT * MOST_LANES + c] >= min_history else np.float32(0)
-                vouched[c] = vouch
-                z[c] = vouch * above / max(np.sqrt(variance), floor)
+                value = above / max(np.sqrt(variance), floor)
+                z[c] = value if w_new[c] > 0 and f[COUNT * MOST_LANES + c] >= min_history else NAN
 
 
 @njit(nogil=True, cache=True)
@@ -428,26 +429,32 @@ def skip(to_sample, f32, f64, i64, rings, reasons, scratch):  # type: ignore[no-
     return i64[NEXT_BIN]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=FAST)
 def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-untyped-def]
     """Copy z of the bins from `first_bin` into `window` (channels, bins); returns the reasons of all of them together.
 
-    A channel is usable where every bin of it is; the values of an unusable one are 0.
+    A channel is usable where every bin of it is vouched for, which its sum tells: NaN where one is not. The values of
+    an unusable channel are 0.
     """
     n_channels, n_bins = window.shape
+    start = first_bin % rings.shape[0]
+    head = min(n_bins, rings.shape[0] - start)  # the rest stands at the ring's beginning
     reason = 0
-    usable[:] = True
-    for b in range(n_bins):
-        reason |= reasons[(first_bin + b) % rings.shape[0]] & ALL_REASONS
-    for first in range(0, n_channels, 16):  # 16 rows at a time stay in the first cache
-        last = min(first + 16, n_channels)
-        for b in range(n_bins):
-            slot = (first_bin + b) % rings.shape[0]
-            z, ok = rings[slot, Z], rings[slot, OK_Z]
-            for c in range(first, last):
-                window[c, b] = z[c]
-                usable[c] &= ok[c] > 0
+    for b in range(head):
+        reason |= reasons[start + b]
+    for b in range(n_bins - head):
+        reason |= reasons[b]
     for c in range(n_channels):
-        if not usable[c]:
-            window[c] = 0.0
-    return reason
+        row, total = window[c], np.float32(0)
+        for b in range(head):
+            z = rings[start + b, Z, c]
+            row[b] = z
+            total += z
+        for b in range(head, n_bins):
+            z = rings[b - head, Z, c]
+            row[b] = z
+            total += z
+        usable[c] = total == total
+        if total != total:
+            row[:] = np.float32(0)
+    return reason & ALL_REASONS

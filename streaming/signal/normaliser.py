@@ -57,7 +57,7 @@ class Normaliser:
         tiles, lanes = kn.tiling(n_channels)
         padded = tiles * lanes
         window, least = (round(seconds * BIN_RATE_HZ) for seconds in (settings.window_s, settings.min_history_s))
-        self._rings = kn.aligned((window + BLOCK_BINS, 4, padded))
+        self._rings = kn.aligned((window + BLOCK_BINS, kn.N_PLANES, padded))
         self._f64 = kn.aligned((tiles * kn.N_F64 * kn.MOST_LANES,), np.float64)
         self._k = np.zeros(kn.N_K, np.int64)
         self._k[[kn.K_TILES, kn.K_LANES, kn.K_WINDOW, kn.K_MIN_HISTORY]] = tiles, lanes, window, least
@@ -92,7 +92,7 @@ class Normaliser:
                 _normalise(self._f64, self._rings, self._next_bin, end - start, self._k, self._floor_uv)
             else:
                 self._robust.advance(self._rings, self._next_bin + end - start)
-            z[start:end] = self._rings[slots, kn.Z, : self.n_channels]
+            z[start:end] = np.nan_to_num(self._rings[slots, kn.Z, : self.n_channels])
             self._next_bin += end - start
         return z
 

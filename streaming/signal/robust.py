@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from streaming.signal.kernel import ENVELOPE, OK, OK_Z, Z
+from streaming.signal.kernel import ENVELOPE, NAN, OK, Z
 
 
 @intrinsic
@@ -126,12 +126,10 @@ def _advance(rings, values, counts, at, window, min_history, floor):  # type: ig
             _remove(row, n, old)
             n -= 1
         counts[c] = n
-        rings[slot, Z, c] = 0
-        rings[slot, OK_Z, c] = 0
+        rings[slot, Z, c] = NAN
         if comes and n >= min_history:
             centre, mad = median_and_mad(row, n)
             rings[slot, Z, c] = (new - centre) / max(1.4826 * mad, floor)
-            rings[slot, OK_Z, c] = 1
 
 
 @njit(nogil=True, cache=True)
