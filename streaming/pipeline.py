@@ -7,6 +7,7 @@ because a window depends on nothing but the samples before its end.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from streaming.signal.chain import (
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 EVOKED_START_BINS = 170  # the evoked window is [170, 298) ms after onset
+TRAINS_KEPT = 64  # more than a normaliser's window holds
 
 _REASONS: tuple[tuple[int, Flag], ...] = (
     (REASON_GAP, "gap"),
@@ -58,6 +60,7 @@ class Due:
 
     last_bin: int
     last_sample: int
+    epoch: int
     sample_time: float
     trial: int | None
     backlog: bool
@@ -106,7 +109,9 @@ class Pipeline:
         self._usable = np.zeros(info.n_channels, bool)
         self._hop_bin = settings.hop_bins - 1  # the next continuous window ends with this bin
         self._trials: list[tuple[int, int | None]] = []  # evoked windows to come: (last bin, trial)
-        self._tainted = (0, -1)  # a marker came too late to be honoured: nothing is vouched for in these bins
+        self._trains: deque[tuple[int, int]] = deque(maxlen=TRAINS_KEPT)  # samples of artifacts that we were told of
+        self._spoilt_to = -(2**62)  # the last sample of those that a marker came too late for
+        self._tainted = (0, -1)  # and the bins in which nothing is vouched for because of them
         self.late_markers = 0
 
     def push(self, chunk: Chunk) -> list[Due]:
@@ -129,7 +134,7 @@ class Pipeline:
         for last_bin, trial in due:
             last_sample = grid.first_sample(last_bin + 1) - 1
             time = chunk.sample_time - (end - 1 - last_sample) / rate
-            windows.append(Due(last_bin, last_sample, time, trial, chunk.backlog))
+            windows.append(Due(last_bin, last_sample, chunk.epoch, time, trial, chunk.backlog))
         return windows
 
     def stimulation(self, onset_sample: int, stimulation: Stimulation) -> Revision | None:
@@ -138,15 +143,19 @@ class Pipeline:
             self._trials.append((self._evoked_end(onset_sample), stimulation.trial))
             self._trials.sort(key=lambda entry: entry[0])
         newest = self.chain.next_sample - 1
+        chain, rate = self.settings.chain, self.info.rate_hz
+        start = onset_sample - round(chain.blank_before_s * rate)
+        rung_out_s = stimulation.last_pulse_end_s + chain.start_settle_s  # filters forget as long as they settle
+        end = onset_sample + round(rung_out_s * rate)
+        self._trains.append((start, end))
         try:
             changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s)
         except LateMarker:
             self.late_markers += 1
-            window_bins = round(self.settings.chain.normaliser.window_s * BIN_RATE_HZ)
-            end = self.chain.grid.bin_of(onset_sample + round(stimulation.last_pulse_end_s * self.info.rate_hz))
-            first = self.chain.grid.bin_of(max(onset_sample, 0))
-            self._tainted = first, max(self._tainted[1], end + window_bins + self.settings.n_bins)
-            return Revision(onset_sample, newest)
+            self._taint(start, end)
+            return Revision(self.chain.grid.first_sample(self._tainted[0]), newest)
+        if start <= self._spoilt_to:
+            self._taint(start, end)
         if changed is None:
             return None
         self.late_markers += 1
@@ -159,6 +168,18 @@ class Pipeline:
             self.stimulation(onset_sample, stimulation)
         first = self.chain.grid.bin_of(first_sample)
         self._trials = [entry for entry in self._trials if entry[0] >= first]
+
+    def _taint(self, start: int, end: int) -> None:
+        """The artifact in samples [start, end) is in the filters, and in the lines that bridge trains touching it:
+        until it has left the normaliser's window, nothing is vouched for."""
+        for other_start, other_end in sorted(self._trains):
+            if other_start <= end and start <= other_end:
+                end = max(end, other_end)
+        self._spoilt_to = max(self._spoilt_to, end)
+        bin_of = self.chain.grid.bin_of
+        window_bins = round(self.settings.chain.normaliser.window_s * BIN_RATE_HZ)
+        gone = bin_of(end) + window_bins + self.settings.n_bins
+        self._tainted = max(bin_of(start), self.chain.first_bin), max(self._tainted[1], gone)
 
     def _evoked_end(self, onset_sample: int) -> int:
         onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)
@@ -217,6 +238,7 @@ class Pipeline:
             source=self.info.kind,
             sample_time=due.sample_time,
             last_sample=due.last_sample,
+            epoch=due.epoch,
             mode=self.settings.mode,
             trial=due.trial,
             model=decoder.name,

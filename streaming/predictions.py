@@ -39,12 +39,14 @@ class Latency:
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One prediction per due window. `probability` and `embedding` are None where they cannot be vouched for, and
-    `flags` then says why. `sample_time` belongs to `last_sample`, the newest sample that the window rests on."""
+    `flags` then says why. `sample_time` belongs to `last_sample`, the newest sample that the window rests on, counted
+    from the first one of its `epoch`."""
 
     seq: int
     source: SourceKind
     sample_time: float
     last_sample: int
+    epoch: int
     mode: Mode
     trial: int | None
     model: str

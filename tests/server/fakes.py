@@ -29,6 +29,7 @@ def prediction(seq: int, **changes: Any) -> Prediction:
         source="simulated",
         sample_time=100.0 + seq * 0.01,
         last_sample=seq * 300,
+        epoch=0,
         mode="continuous",
         trial=None,
         model="fake@1",

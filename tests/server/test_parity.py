@@ -30,6 +30,7 @@ def predicted(last_sample: int, probability: float | None, flags: tuple[str, ...
         source="replay",
         sample_time=0.0,
         last_sample=last_sample,
+        epoch=0,
         mode="continuous",
         trial=None,
         model="m@1",

@@ -119,7 +119,7 @@ def test_a_marker_too_late_to_honour_vouches_for_nothing_until_it_is_forgotten()
     items.insert(250, (38000, TRAIN))  # 1.2 s late
     found, decoder = live(items)
     assert decoder.status().late_markers == 1
-    gone = 38000 + (164 + 1000 + 128) * 30  # the train, the normaliser's second, the window
+    gone = 38000 + (164 + 50 + 1000 + 128) * 30  # the train, the filters, the normaliser's second, the window
     after = [p for p in found if 250 * 300 < p.last_sample < gone]
     assert after
     assert all(p.probability is None and "late_marker" in p.flags for p in after)
