@@ -117,8 +117,7 @@ def create_app(service: Service, port: int) -> FastAPI:
     @app.put("/v1/channels")
     async def channels(mask: Mask) -> Response:
         """Mask channels from now on."""
-        usable, from_sample = await service.set_mask(sorted(set(mask.masked)))
-        return _json({"masked": sorted(set(mask.masked)), "usable_channels": usable, "from_sample": from_sample})
+        return _json(await service.set_mask(mask.masked))
 
     @app.websocket("/v1/predictions")
     async def predictions_socket(websocket: WebSocket) -> None:

@@ -66,6 +66,8 @@ def as_fields(prediction: Prediction, run_id: str) -> dict[str, Any]:
         "seq": prediction.seq,
         "source": prediction.source,
         "sample_time": prediction.sample_time,
+        "last_sample": prediction.last_sample,
+        "epoch": prediction.epoch,
         "mode": prediction.mode,
         "trial": prediction.trial,
         "model": prediction.model,

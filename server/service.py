@@ -31,6 +31,7 @@ log = logging.getLogger("phosphene")
 
 TICK_S = 0.1
 MOST_HZ = 1000  # predictions a second: one a bin
+NEAR_S = 1.0  # a mask holds from the next bin, so the newest prediction of its epoch is not older
 SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold_s`
 
 
@@ -70,6 +71,7 @@ class Service:
         self._state = ""
         self._shown_samples = 0
         self._uncounted: list[Prediction] = []
+        self._newest: Prediction | None = None
 
     def hand_over(self, prediction: Prediction) -> None:
         """The decode thread's sink: one call into the event loop, whatever the number of clients."""
@@ -159,9 +161,9 @@ class Service:
             windows = self._windows
         return windows.decode(asked, probe)
 
-    async def set_mask(self, masked: list[int]) -> tuple[int, int]:
-        """Mask exactly the channels `masked`, 1-based in stream order. Returns the number of the others, and the sample
-        index from which it holds.
+    async def set_mask(self, masked: list[int]) -> dict[str, Any]:
+        """Mask exactly the channels `masked`, 1-based in stream order. Returns the answer of PUT /v1/channels: from
+        which sample of which epoch it holds, and that sample's time.
 
         Raises:
             OperatorFault: no stream yet, or a channel that it does not have.
@@ -175,11 +177,21 @@ class Service:
         usable[:] = True
         usable[[channel - 1 for channel in masked]] = False
         from_sample = await asyncio.to_thread(self.live.set_mask, usable)
-        log.info("channels masked: %s, from sample %d", masked or "none", from_sample)
-        self.events.happened("channels", {"masked": sorted(set(masked)), "from_sample": from_sample})
-        return int(usable.sum()), from_sample
+        said = {"masked": sorted(set(masked)), "from_sample": from_sample, **self._moment(from_sample)}
+        log.info("channels masked: %(masked)s, from sample %(from_sample)d of epoch %(epoch)s", said)
+        self.events.happened("channels", said)
+        return said | {"usable_channels": int(usable.sum())}
+
+    def _moment(self, sample: int) -> dict[str, Any]:
+        """Epoch and time of a sample that comes next, told from the newest prediction; null where that is not near."""
+        newest, stream = self._newest, self.live.status().stream
+        if newest is None or stream is None or not 0 <= sample - newest.last_sample < NEAR_S * stream.rate_hz:
+            return {"epoch": None, "sample_time": None}
+        ahead_s = (sample - newest.last_sample) / stream.rate_hz
+        return {"epoch": newest.epoch, "sample_time": newest.sample_time + ahead_s}
 
     def _publish(self, prediction: Prediction) -> None:
+        self._newest = prediction
         self.predictions.publish(prediction)
         self.latency.push(prediction.latency_ms)
         self._uncounted.append(prediction)

@@ -282,13 +282,25 @@ def test_mask(client, live):
     assert_problem(client.put("/v1/channels", json={"masked": [1]}), 422, "no stream yet")
     say(client, live)
     answer = client.put("/v1/channels", json={"masked": [7, 96, 7]}).json()
-    assert answer == {"masked": [7, 96], "usable_channels": 94, "from_sample": 4242}
+    assert answer == {"masked": [7, 96], "usable_channels": 94, "from_sample": 4242} | {
+        "epoch": 0,
+        "sample_time": pytest.approx(100.0 + 4242 / 30000),
+    }
     assert np.flatnonzero(~live.usable).tolist() == [6, 95]
     assert client.put("/v1/channels", json={"masked": []}).json()["usable_channels"] == 96
     assert_problem(client.put("/v1/channels", json={"masked": [97]}), 422, "97", "1 to 96")
     assert_problem(client.put("/v1/channels", json={"masked": [0]}), 422)
     assert_problem(client.put("/v1/channels", json={"masked": [1], "unmasked": [2]}), 422)
     assert_problem(client.put("/v1/channels", json=[1]), 422)
+
+
+def test_a_mask_whose_epoch_no_prediction_has_told(client, live):
+    say(client, live, last_sample=900_000, epoch=3)  # the next samples are counted from a reconnect
+    answer = client.put("/v1/channels", json={"masked": [7]}).json()
+    assert (answer["from_sample"], answer["epoch"], answer["sample_time"]) == (4242, None, None)
+    say(client, live, last_sample=4000, epoch=4, sample_time=200.0)
+    answer = client.put("/v1/channels", json={"masked": [7]}).json()
+    assert (answer["epoch"], answer["sample_time"]) == (4, pytest.approx(200.0 + 242 / 30000))
 
 
 @pytest.mark.parametrize("path", ["/v1/trigger", "/nothing", "/page/../app.py", "/page/app.py"])
