@@ -252,6 +252,7 @@ class Pipeline:
                 inference=(after - before) * 1e3,
                 total=(after - (arrived if self.info.recorded else due.sample_time)) * 1e3,
             ),
+            full_history=due.last_bin + 1 - self.chain.first_bin >= self.chain.history_bins,
         )
 
 

@@ -55,3 +55,4 @@ class Prediction:
     usable_channels: int
     flags: tuple[Flag, ...]
     latency_ms: Latency
+    full_history: bool = True  # the normaliser has seen its whole trailing window

@@ -215,6 +215,11 @@ class SignalChain:
         return self._first_bin
 
     @property
+    def history_bins(self) -> int:
+        """How many bins the normaliser looks back; 0 where its statistics are frozen."""
+        return 0 if self._frozen is not None else self._window_bins
+
+    @property
     def settled(self) -> bool:
         """The newest bin is vouched for, its normaliser included."""
         return self._next_bin > self._first_bin and not self.reasons(self._next_bin - 1, self._next_bin)[0]

@@ -1,0 +1,361 @@
+"""May we stimulate now? Pure: predictions in, decisions out, one positive comparison at the end.
+
+    (state × event) → state    the table in states.py; the diagram in docs/safety.md is drawn from it
+    prediction → Trigger | Inhibited(reason)    every check must hold; the first that does not is the reason
+
+Time is the stream's own: refractory, rates and waits are counted in samples, so that a recorded session replays. What
+is not in the samples (how old they are, whether the operator is there, device, journal) comes with each prediction as
+`Conditions` and is journalled when it changes; with the journal a session replays to the bit, without one these are
+taken as good. Whoever carries a trigger out checks refractory and rate once more, on a clock of its own (gate.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from models.errors import OperatorFault
+from streaming.limits import Limits, Pattern
+from streaming.plan import STATE_ARMS, Plan, Trial
+from streaming.predictions import Prediction
+from streaming.states import LIVE, TABLE, Event, State
+
+MINUTE_S = 60.0
+
+
+class Reason(Enum):
+    """Why a prediction did not become a trigger, in the order of the checks."""
+
+    DISARMED = "nobody has armed the trigger"
+    ARMING = "armed, but not confirmed yet"
+    FAULT = "a fault is latched until an operator clears it"
+    PROBABILITY = "there is no probability that is finite and in [0, 1]"
+    NOT_NEWER = "the window is not newer than the one before"
+    AGE = "the newest sample is more than 50 ms old"
+    WINDOW = "the window is not whole"
+    HISTORY = "the normaliser has not seen its full history yet"
+    CHANNELS = "fewer channels are usable than the bundle needs"
+    LEASE = "the operator's client has been silent for over 1.5 s"
+    DEVICE = "the stimulator is not idle and ready"
+    JOURNAL = "the journal does not write, or has no reserved id left"
+    UNSETTLED = "all of this has been good for less than 1 s"
+    THRESHOLD = "the state is not the one that the trial waits for"
+    DWELL = "the state has not lasted long enough"
+    WAIT = "the trial's time has not come"
+    REFRACTORY = "the last pulse is too recent"
+    RATE = "the pulses of this minute are spent"
+    SESSION = "the pulses of this session are spent"
+    DUTY = "this electrode's share of the minute is spent"
+    DAY_CHARGE = "this electrode's charge of the day is spent"
+    PLAN = "every planned trial is done"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is not in the samples, as it stood when a prediction was judged."""
+
+    fresh: bool = True  # the newest sample is at most `max_age_s` old
+    lease: bool = True
+    device: bool = True
+    journal: bool = True
+
+
+GOOD = Conditions()
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerSettings:
+    """When a state counts as favourable, and what a prediction must rest on.
+
+    A state is entered at `p_on` and left below `p_off` (unfavourable: 1 − p_on and 1 − p_off); it must have lasted
+    `dwell_hops` predictions, and hold at the moment of the decision.
+    """
+
+    p_on: float = 0.70
+    p_off: float = 0.60
+    dwell_hops: int = 3
+    max_age_s: float = 0.050
+    settled_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.p_off < self.p_on <= 0.999:
+            raise OperatorFault(
+                f"thresholds: found p_on {self.p_on} and p_off {self.p_off}, expected 0.5 ≤ p_off < p_on ≤ 0.999"
+            )
+        if not 1 <= self.dwell_hops <= 50 or not 0 < self.max_age_s <= 0.2 or not 1.0 <= self.settled_s <= 60.0:
+            raise OperatorFault("trigger: expected dwell_hops in 1-50, max_age_s up to 0.2 and settled_s in 1-60")
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Stimulate now. Where `shadow`, the word is would-fire; where the trial is a sham, nothing leaves either."""
+
+    trial_index: int
+    trial: Trial
+    seq: int
+    epoch: int
+    last_sample: int
+    sample_time: float
+    probability: float
+    dwell: int
+    waited_s: float
+    shadow: bool
+
+    @property
+    def pulse(self) -> bool:
+        """Whether current is to flow."""
+        return not self.shadow and not self.trial.sham
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibited:
+    reason: Reason
+
+
+Decision = Trigger | Inhibited
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the plan is, and what its pulses took. Moments are samples of the engine's running count.
+
+    The real one lives as long as the run, through every disarming; shadow begins with a new one each time.
+    """
+
+    day_uc: dict[int, float] = field(default_factory=dict)  # by electrode
+    next_trial: int = 0
+    waits_s: list[float] = field(default_factory=list)  # that favourable trials needed
+    pulses: int = 0
+    last_pulse: int | None = None
+    moments: deque[int] = field(default_factory=deque)  # of the last minute
+    trains: deque[tuple[int, int, float]] = field(default_factory=deque)  # (moment, electrode, seconds), last minute
+
+    def add(self, moment: int, trial: Trial, pattern: Pattern, waited_s: float) -> None:
+        """A sham takes its place in the rates, so that arms stay alike; it takes no charge."""
+        self.next_trial += 1
+        self.pulses += 1
+        self.last_pulse = moment
+        self.moments.append(moment)
+        if trial.arm == "favourable":
+            self.waits_s.append(waited_s)
+        if not trial.sham:
+            electrode = pattern.electrode
+            self.trains.append((moment, electrode, pattern.pulse.duration_s))
+            self.day_uc[electrode] = self.day_uc.get(electrode, 0.0) + pattern.train_charge_uc
+
+    def forget(self, before: int) -> None:
+        while self.moments and self.moments[0] <= before:
+            self.moments.popleft()
+        while self.trains and self.trains[0][0] <= before:
+            self.trains.popleft()
+
+    def duty_s(self, electrode: int) -> float:
+        return sum(seconds for _, of, seconds in self.trains if of == electrode)
+
+
+class TriggerEngine:
+    """The state and the decision of one run.
+
+    Args:
+        settings: thresholds.
+        limits: what may be asked for; None: it can neither be armed nor shadow.
+        plan: the trials; their patterns are among the limits'.
+        rate_hz: samples a second of the stream.
+        min_usable_channels: what the bundle declares.
+        device_steps: (current in µA, time in µs) of the device, by which charge is counted; 0: none.
+        day_uc: microcoulombs that each electrode has had today, unknown outcomes included.
+    """
+
+    def __init__(
+        self,
+        settings: TriggerSettings,
+        limits: Limits | None,
+        plan: Plan | None,
+        rate_hz: float,
+        min_usable_channels: int,
+        device_steps: tuple[float, float] = (0.0, 0.0),
+        day_uc: Mapping[int, float] | None = None,
+    ) -> None:
+        self.settings, self.limits, self.plan = settings, limits, plan
+        self.state = State.DISARMED
+        self._rate = rate_hz
+        self._min_usable = min_usable_channels
+        self._steps = device_steps
+        self.real = Progress(dict(day_uc or {}))
+        self.shadow = Progress(dict(day_uc or {}))
+        self._epoch: int | None = None
+        self._offset = 0  # from a sample of the epoch to the running count
+        self.now = -1  # the running count of samples, over all epochs
+        self._armed_at = 0
+        self._good_since: int | None = None
+        self._waiting_since: int | None = None
+        self._in_state = False
+        self.dwell = 0
+
+    # The table -------------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> State:
+        """One transition.
+
+        Raises:
+            OperatorFault: not possible from this state, or there are no limits to arm with. Nothing changed.
+        """
+        to = TABLE[self.state].get(event)
+        if to is None:
+            possible = ", ".join(sorted(TABLE[self.state]))
+            raise OperatorFault(f"{event} while {self.state}: not possible; expected one of {possible}")
+        if to in (State.SHADOW, State.ARMING) and (self.limits is None or self.plan is None):
+            raise OperatorFault("there is no valid limits file, so nothing may be asked for; name one (docs/safety.md)")
+        if to is State.SHADOW or event is Event.CONFIRM:
+            self.shadow = Progress(dict(self.real.day_uc))
+            self._armed_at, self._good_since, self._waiting_since = self.now, None, None
+            self._in_state, self.dwell = False, 0
+        self.state = to
+        return to
+
+    # Predictions -----------------------------------------------------------------------------------------------------
+
+    def push(self, prediction: Prediction, conditions: Conditions = GOOD) -> Decision:
+        """The decision that this prediction asks for. A trigger is final: it is spent, whoever carries it out."""
+        newer = self._follow(prediction)
+        if self.state is State.REFRACTORY and not self._in_refractory():
+            self.handle(Event.RECOVER)
+        plan, limits, progress = self.plan, self.limits, self.progress
+        trial = plan.trials[progress.next_trial] if plan and progress.next_trial < len(plan.trials) else None
+        self._dwell(trial, prediction.probability)
+        bad = self._why_not_now(prediction, conditions, newer)
+        if bad is not None:
+            self._good_since = self._waiting_since = None
+            return Inhibited(bad)
+        if self._good_since is None:
+            self._good_since = self.now
+        if self.now - self._good_since < self.settings.settled_s * self._rate:
+            return Inhibited(Reason.UNSETTLED)
+        if plan is None or limits is None or trial is None:
+            return Inhibited(Reason.PLAN)
+        unlawful = self._why_not_lawful(limits, trial.pattern.quantised(*self._steps), progress)
+        if unlawful is not None:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = self.now
+        reason = self._why_not_wanted(plan, trial, prediction.probability) or unlawful
+        if reason is None and self._waiting_since is not None:
+            return self._fire(trial, prediction, self._waiting_since)
+        return Inhibited(reason or Reason.PLAN)
+
+    @property
+    def progress(self) -> Progress:
+        """That of the state it is in."""
+        return self.shadow if self.state is State.SHADOW else self.real
+
+    def overdue(self) -> bool:
+        """Armed for longer than the limits allow, by the stream's time."""
+        assert self.limits is not None
+        return self.state in LIVE and self.now - self._armed_at > self.limits.budget.armed_max_s * self._rate
+
+    # The checks, in their order --------------------------------------------------------------------------------------
+
+    def _why_not_now(self, prediction: Prediction, conditions: Conditions, newer: bool) -> Reason | None:
+        state = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAULT: Reason.FAULT}
+        checks = (
+            (self.state not in state, state.get(self.state, Reason.DISARMED)),
+            (_is_probability(prediction.probability), Reason.PROBABILITY),
+            (newer, Reason.NOT_NEWER),
+            (conditions.fresh, Reason.AGE),
+            (prediction.mode == "continuous" and not prediction.flags, Reason.WINDOW),
+            (prediction.full_history, Reason.HISTORY),
+            (prediction.usable_channels >= self._min_usable, Reason.CHANNELS),
+            (conditions.lease or self.state is State.SHADOW, Reason.LEASE),
+            (conditions.device or self.state is State.SHADOW, Reason.DEVICE),
+            (conditions.journal, Reason.JOURNAL),
+        )
+        return next((reason for holds, reason in checks if not holds), None)
+
+    def _why_not_wanted(self, plan: Plan, trial: Trial, probability: float | None) -> Reason | None:
+        if trial.arm in STATE_ARMS:
+            if not self._in_state or not _favour(trial, probability) >= self.settings.p_on:
+                return Reason.THRESHOLD
+            return None if self.dwell >= self.settings.dwell_hops else Reason.DWELL
+        if self._waiting_since is None:
+            return Reason.WAIT
+        wait = plan.wait_s(self.progress.next_trial, self.progress.waits_s) * self._rate
+        return None if self.now - self._waiting_since >= wait else Reason.WAIT
+
+    def _why_not_lawful(self, limits: Limits, pattern: Pattern, progress: Progress) -> Reason | None:
+        budget, electrode = limits.budget, pattern.electrode
+        progress.forget(self.now - math.ceil(MINUTE_S * self._rate))
+        day_uc = progress.day_uc.get(electrode, 0.0) + pattern.train_charge_uc
+        checks = (
+            (not self._in_refractory(), Reason.REFRACTORY),
+            (len(progress.moments) < budget.pulses_per_minute, Reason.RATE),
+            (progress.pulses < budget.pulses_per_session, Reason.SESSION),
+            (progress.duty_s(electrode) + pattern.pulse.duration_s <= budget.duty * MINUTE_S, Reason.DUTY),
+            (day_uc <= budget.charge_per_electrode_day_uc, Reason.DAY_CHARGE),
+        )
+        return next((reason for holds, reason in checks if not holds), None)
+
+    # Small parts -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, prediction: Prediction) -> bool:
+        """Advance the running count; True where the window is newer than the last. What passed between two epochs is
+        not known here and counts as nothing: refractory and rates only last longer by it."""
+        if prediction.epoch != self._epoch:
+            self._epoch = prediction.epoch
+            self._offset = self.now + 1 - prediction.last_sample
+        at = self._offset + prediction.last_sample
+        newer = at > self.now
+        self.now = max(self.now, at)
+        return newer
+
+    def _dwell(self, trial: Trial | None, probability: float | None) -> None:
+        """How many predictions in a row have been in the state that the trial waits for."""
+        if trial is None or not _is_probability(probability):
+            self._in_state, self.dwell = False, 0
+            return
+        favour = _favour(trial, probability)
+        if favour >= self.settings.p_on:
+            self._in_state = True
+        elif favour < self.settings.p_off:
+            self._in_state = False
+        self.dwell = self.dwell + 1 if self._in_state else 0
+
+    def _in_refractory(self) -> bool:
+        last = self.progress.last_pulse
+        if last is None or self.limits is None:
+            return False
+        return self.now - last < math.ceil(self.limits.budget.refractory_s * self._rate)
+
+    def _fire(self, trial: Trial, prediction: Prediction, waiting_since: int) -> Trigger:
+        shadow, progress = self.state is State.SHADOW, self.progress
+        waited_s = (self.now - waiting_since) / self._rate
+        trigger = Trigger(
+            trial_index=progress.next_trial,
+            trial=trial,
+            seq=prediction.seq,
+            epoch=prediction.epoch,
+            last_sample=prediction.last_sample,
+            sample_time=prediction.sample_time,
+            probability=prediction.probability or 0.0,
+            dwell=self.dwell,
+            waited_s=waited_s,
+            shadow=shadow,
+        )
+        progress.add(self.now, trial, trial.pattern.quantised(*self._steps), waited_s)
+        self._waiting_since, self.dwell, self._in_state = None, 0, False
+        if not shadow:
+            self.handle(Event.PULSE)
+        return trigger
+
+
+def _favour(trial: Trial, probability: float | None) -> float:
+    """How much the state is the one that the trial's arm waits for; below every threshold where it is not known."""
+    if probability is None:
+        return -1.0
+    return 1.0 - probability if trial.arm == "unfavourable" else probability
+
+
+def _is_probability(value: float | None) -> bool:
+    return isinstance(value, float) and 0.0 <= value <= 1.0  # and not NaN
