@@ -49,6 +49,7 @@ class SimulatedRig:
         participant = Participant(settings)
         self.session = Session(participant, protocol)
         self._broadband = Broadband(participant)
+        self._broadband.block(0)  # compile before the clock runs
         self.t0: float | None = None  # the LSL time of sample 0, once it runs
         self._rate = settings.rate_hz
         self._chunk = max(1, round(chunk_s * self._rate))
@@ -67,7 +68,6 @@ class SimulatedRig:
     def run(self, stop: threading.Event | None = None, seconds: float = float("inf")) -> None:
         """Stream until `stop` is set or the time is over."""
         stop = stop or threading.Event()
-        self._broadband.block(0)  # compile before the clock runs
         self.t0 = pylsl.local_clock()
         while not stop.is_set() and self.session.position < seconds * self._rate:
             self._obey_triggers()

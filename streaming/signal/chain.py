@@ -318,7 +318,9 @@ class SignalChain:
     def usable_at(self, at: int) -> int:
         """How many channels were in the mask and alive at this bin, or at the last finished one before it."""
         at = min(at, self._next_bin - 1)
-        return int(self._reasons[at % len(self._reasons)] >> kn.COUNT_SHIFT) if at >= self._first_bin else 0
+        if at < self._first_bin:  # none is finished: nobody has died yet
+            return int(np.count_nonzero(self._mask))
+        return int(self._reasons[at % len(self._reasons)] >> kn.COUNT_SHIFT)
 
     # What happens to the stream --------------------------------------------------------------------------------------
 
@@ -426,10 +428,11 @@ class SignalChain:
         self._next_bin = kn.process(source, row, n, *self._memory)
 
     def _lose(self, to_sample: int, blank: Blank | None) -> None:
-        """Nothing came up to `to_sample`: the filters start anew behind it (behind the blank, if it lies in one)."""
+        """Nothing came up to `to_sample`: the filters start anew behind it (behind the blank, if it lies in one).
+
+        The timeline stays as it is, because a late marker may make the chain walk here again.
+        """
         if blank is not None and blank.start < to_sample < blank.end and blank.end != NEVER:
-            blank.start = blank.end = max(blank.end, to_sample)
-            self._gaps = [(a, blank.end if b == to_sample else b) for a, b in self._gaps]
             to_sample = blank.end
         settle = to_sample + int(self.settings.start_settle_s * self.rate_hz)
         self._i64[kn.SETTLE_GAP] = max(self._i64[kn.SETTLE_GAP], settle)
@@ -446,7 +449,7 @@ class SignalChain:
         if gap is not None and gap[0] <= blank.end:
             # samples are lost before the line could end: nothing to draw it to, and the filters restart anyway
             self._i64[kn.SETTLE_BLANK] = max(self._i64[kn.SETTLE_BLANK], gap[1])
-            self._gaps = [(at, b) if (a, b) == gap else (a, b) for a, b in self._gaps]
+            self._lose(gap[1], blank)
             return True
         if self._received <= blank.end:
             return False

@@ -193,7 +193,6 @@ def test_live_is_offline(found: list[Epoch], mode: Mode, kind: str, every: int) 
     event(f"{mode}: {min(compared, 3)} or more compared")
 
 
-@pytest.mark.xfail(strict=True, reason="the two faults below: flags of windows that both call null")
 @settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 @given(**anything)
 @example([Epoch((), ((0, 0),), None, 300, ())], "continuous", "rolling_z", 7500)
@@ -202,9 +201,6 @@ def test_and_for_the_same_reason(found: list[Epoch], mode: Mode, kind: str, ever
     compare(found, mode, kind, every, reasons=True)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SignalChain.usable_at says 0 before the first bin, so the flag `channels` comes"
-)
 def test_a_train_at_the_start_kills_no_channel() -> None:
     chain = SignalChain(QUICK, RATE, CHANNELS)
     chain.stimulation(0, TRAIN_END_S)
@@ -213,7 +209,6 @@ def test_a_train_at_the_start_kills_no_channel() -> None:
     assert chain.usable_at(9) == CHANNELS
 
 
-@pytest.mark.xfail(strict=True, reason="a walk moves the blank and the gap in it, and walking again loses `blanking`")
 def test_a_late_train_that_touches_one_with_a_gap_in_it() -> None:
     chains = []
     for told in (0, 27500):
