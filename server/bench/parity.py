@@ -4,11 +4,11 @@
 
 Two comparisons. *Predictions*: every frame of the service with the prediction that `decode` gives for the same newest
 sample. *Envelopes*: our LSL source and signal chain, in this process, with the file that `phosphene mua` writes. All of
-it by absolute sample index: the replay says which LSL time its sample 0 bears, and a frame says its `sample_time`.
+it by absolute sample index: the replay says which LSL time its sample 0 bears, and a frame says its `epoch`,
+`last_sample` and `sample_time`.
 
 A pause of more than 250 ms is, live, a stream that fell silent: the service connects again, and its bins count from the
-sample that it then hears first. Envelopes behind it are compared with the chain begun at that sample; frames cannot be
-(they do not say where their bins begin), so they are only counted.
+sample that it then hears first. What comes behind is held against the recording begun at that very sample.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from itertools import takewhile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ from server.bench.path import free_port, status, wait_for
 from server.bench.player import REST_S, Player, phosphene
 from server.bundles import Bundles
 from server.settings import PREFIX, load
+from streaming.chunk import Chunk
+from streaming.events import Marker
 from streaming.offline import predictions
 from streaming.predictions import Prediction
 from streaming.signal.settings import ChainSettings
 from streaming.sources.lsl import SILENCE_S
 from streaming.sources.recorded import Recording, end_of
-from streaming.sources.recording import open_recording
+from streaming.sources.recording import RecordingSource, open_recording
 
 LATE = frozenset(("late_marker", "backlog", "overload"))  # of the moment, not of the samples: not to be compared
 ON_GRID = 0.01  # samples by which a frame's time may miss its sample
@@ -75,53 +78,79 @@ def parity(
         player = Player(recording, stream, scale_uv, seconds)
         settings = load(None, model=model, hop_s=hop_s, participant=participant)
         decoder = Bundles(settings.bundles, settings.provider, settings.precision).open(settings.model)
-        source = open_recording(recording, stream, pace=None, scale_uv=scale_uv)
-        last = seconds * opened.info.rate_hz
-        found = predictions(source, decoder, "continuous", hop_s, participant)
-        offline = list(takewhile(lambda one: one.last_sample < last, found))
-        source.close()
         frames, t0, after = _live(player, decoder, hop_s, participant)
-        frames = [one for one in frames if (one["sample_time"] - t0) * opened.info.rate_hz < last]
-        until = min(_first_silence(opened), round(last))
+        rate_hz, last = opened.info.rate_hz, round(seconds * opened.info.rate_hz)
+        frames = [one for one in frames if (one["sample_time"] - t0) * rate_hz < last]
+        began = {
+            one["epoch"]: round((one["sample_time"] - t0) * rate_hz) - one["last_sample"] for one in reversed(frames)
+        }
+        offline: dict[tuple[int, int], Prediction] = {}
+        for epoch, first in began.items():
+            source = Rest(open_recording(recording, stream, pace=None, scale_uv=scale_uv), first)
+            for one in predictions(source, decoder, "continuous", hop_s, participant):
+                if first + one.last_sample >= min(_silence_after(opened, first), last):
+                    break
+                offline[epoch, one.last_sample] = one
+            source.close()
         chain = ChainSettings.from_dict(decoder.manifest.chain)
         return {
             "recording": facts,
             "compared_s": seconds,
             "model": f"{decoder.name} {decoder.precision}",
-            "predictions": compare(offline, frames, t0, opened.info.rate_hz, until) | after,
+            "predictions": compare(offline, frames, began, t0, rate_hz) | after,
             "envelopes": envelopes(player, opened, chain, stream, scale_uv),
         }
     finally:
         opened.close()
 
 
+class Rest:
+    """A recording from sample `first` on, which becomes sample 0, as one hears it who connects then."""
+
+    def __init__(self, source: RecordingSource, first: int) -> None:
+        self._source, self._first = source, first
+        self.info, self.counters = source.info, source.counters
+        self.wait, self.close = source.wait, source.close
+
+    def read(self, timeout_s: float) -> Chunk | None:
+        while (chunk := self._source.read(timeout_s)) is not None:
+            skip = max(0, self._first - chunk.first_sample)
+            if skip < len(chunk.samples_uv):
+                first = chunk.first_sample + skip - self._first
+                return replace(chunk, samples_uv=chunk.samples_uv[skip:], first_sample=first)
+        return None
+
+    def markers(self) -> list[tuple[int, Marker]]:
+        return [(at - self._first, marker) for at, marker in self._source.markers() if at >= self._first]
+
+
 def compare(
-    offline: list[Prediction], frames: list[dict[str, Any]], t0: float, rate_hz: float, until: int
+    expected: Mapping[tuple[int, int], Prediction],
+    frames: list[dict[str, Any]],
+    began: Mapping[int, int],
+    t0: float,
+    rate_hz: float,
 ) -> dict[str, Any]:
-    """Frames of the service against predictions of the file, by newest sample, before sample `until`.
+    """Frames of the service against predictions of the file, by epoch and newest sample.
 
     Args:
-        offline: every prediction of the recording.
+        expected: every prediction of the recording, by the epoch in which it was heard and its newest sample there.
         frames: messages of /v1/predictions, unpacked, with the flags that they were held with at the end.
-        t0: LSL time of sample 0.
+        began: the sample of the recording that each epoch began with.
+        t0: LSL time of the recording's sample 0.
         rate_hz: of the samples.
-        until: frames from this sample on belong to a later connection.
     """
-    expected = {one.last_sample: one for one in offline if one.last_sample < until}
     count: Counter[str] = Counter(compared=0, not_compared=0, null_on_one_side=0, other_flags=0, off_the_grid=0)
     both_null: Counter[str] = Counter()
-    later: Counter[str] = Counter()
     probability, embedding, size, seen = [0.0], [0.0], [0.0], set()
     for frame in frames:
-        place = (frame["sample_time"] - t0) * rate_hz
-        if place >= until - 0.5:
-            later[",".join(frame["flags"]) or "vouched for"] += 1
-            continue
-        one = expected.get(round(place))
-        if one is None or abs(place - round(place)) > ON_GRID:
+        place = frame["epoch"], frame["last_sample"]
+        sample = began[frame["epoch"]] + frame["last_sample"]
+        one = expected.get(place)
+        if one is None or abs((frame["sample_time"] - t0) * rate_hz - sample) > ON_GRID:
             count["off_the_grid"] += 1
             continue
-        seen.add(round(place))
+        seen.add(place)
         if LATE & set(frame["flags"]):
             count["not_compared"] += 1
             continue
@@ -141,6 +170,7 @@ def compare(
         if one.embedding is not None:
             size.append(float(np.abs(one.embedding).max()))
     return {
+        "began": [began[epoch] for epoch in sorted(began)],
         "windows": len(expected),
         "missed": len(expected) - len(seen),
         **{name: count[name] for name in ("compared", "not_compared", "off_the_grid", "null_on_one_side")},
@@ -151,7 +181,6 @@ def compare(
         "largest_embedding_difference": max(embedding),
         "largest_embedding_value": max(size),
         "null_embeddings_by_flags": dict(both_null),
-        "after_a_pause_by_flags": dict(later),
     }
 
 
@@ -169,11 +198,11 @@ def _facts(opened: Recording, path: Path) -> dict[str, Any]:
     }
 
 
-def _first_silence(opened: Recording) -> int:
-    """The sample before which a live listener never loses the stream."""
+def _silence_after(opened: Recording, first: int) -> int:
+    """The sample before which a live listener who connected at sample `first` never loses the stream."""
     for before, behind in zip(opened.stretches, opened.stretches[1:], strict=False):
         end = before.first_sample + before.n_samples
-        if behind.first_sample - end > SILENCE_S * opened.info.rate_hz:
+        if end > first and behind.first_sample - end > SILENCE_S * opened.info.rate_hz:
             return end
     return end_of(opened)
 

@@ -16,10 +16,12 @@ from streaming.participant.settings import ParticipantSettings
 from streaming.predictions import Latency, Prediction
 from streaming.signal.settings import ChainSettings
 from streaming.sources.recording import open_recording, read_recording
+from tests.streaming.sources.files import counts, write_nsx
 from training.simulate import write_dataset
 
 RATE_HZ = 1000.0
 T0 = 50.0
+BEGAN = {0: 0, 1: 700}  # samples of the recording with which the epochs begin
 SECONDS = 4.6  # the trial's train begins at 4.1
 
 
@@ -42,10 +44,13 @@ def predicted(last_sample: int, probability: float | None, flags: tuple[str, ...
     )
 
 
-def frame(last_sample: float, probability: float | None, flags: tuple[str, ...] = ()) -> dict:
+def frame(
+    last_sample: int, probability: float | None, flags: tuple[str, ...] = (), epoch: int = 0, off: float = 0
+) -> dict:
     embedding = None if probability is None else np.full(4, probability, "<f4").tobytes()
-    time = T0 + last_sample / RATE_HZ
-    return {"sample_time": time, "probability": probability, "embedding": embedding, "flags": list(flags)}
+    time = T0 + (BEGAN[epoch] + last_sample + off) / RATE_HZ
+    place = {"epoch": epoch, "last_sample": last_sample, "sample_time": time}
+    return place | {"probability": probability, "embedding": embedding, "flags": list(flags)}
 
 
 def test_what_is_compared_and_what_is_counted() -> None:
@@ -55,20 +60,21 @@ def test_what_is_compared_and_what_is_counted() -> None:
         frame(19, 0.5),
         frame(29, 0.75),  # off by a quarter
         frame(39, None, ("backlog",)),  # of the moment
-        frame(49.5, 0.5),  # between two samples
-        frame(69, 0.5, ("gap",)),  # of a later connection
+        frame(49, 0.5, off=0.5),  # between two samples
+        frame(55, 0.5),  # no window ends there
+        frame(9, 0.5, epoch=1),  # of a later connection
     ]
-    found = compare(offline, frames, T0, RATE_HZ, until=60)
-    assert (found["windows"], found["missed"], found["compared"]) == (6, 2, 3)
-    assert (found["not_compared"], found["off_the_grid"]) == (1, 1)
+    expected = {(0, one.last_sample): one for one in offline} | {(1, 9): predicted(9, 0.5)}
+    found = compare(expected, frames, BEGAN, T0, RATE_HZ)
+    assert (found["windows"], found["missed"], found["compared"]) == (7, 2, 4)
+    assert (found["not_compared"], found["off_the_grid"]) == (1, 2)
     assert found["largest_probability_difference"] == found["largest_embedding_difference"] == 0.25
     assert found["null_embeddings_by_flags"] == {"settling": 1}
-    assert found["after_a_pause_by_flags"] == {"gap": 1}
     assert found["null_on_one_side"] == found["other_flags"] == 0
 
 
 def test_a_null_on_one_side_and_other_flags_are_found() -> None:
-    found = compare([predicted(9, 0.5)], [frame(9, None, ("gap",))], T0, RATE_HZ, until=60)
+    found = compare({(0, 9): predicted(9, 0.5)}, [frame(9, None, ("gap",))], BEGAN, T0, RATE_HZ)
     assert (found["null_on_one_side"], found["other_flags"]) == (2, 1)
 
 
@@ -92,6 +98,18 @@ def test_live_is_the_file(recording: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert said["largest_embedding_difference"] <= 1e-5 * said["largest_embedding_value"]
     assert said["null_on_one_side"] == said["other_flags"] == said["off_the_grid"] == 0
     assert said["null_embeddings_by_flags"]["blanking"] > 0
+
+
+def test_behind_a_pause_live_is_the_file_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "envelopes", lambda *_: {})
+    labels = [f"e{k + 1}" for k in range(96)]
+    parts = [(0, counts(60_000, 96, 1)), (90_000, counts(120_000, 96, 2))]  # a second's pause
+    said = parity(write_nsx(tmp_path / "a.ns6", parts, labels))["predictions"]
+    assert len(said["began"]) == 2
+    assert said["began"][1] >= 90_000
+    assert said["embeddings"] > 100
+    assert said["largest_embedding_difference"] <= 1e-5 * said["largest_embedding_value"]
+    assert said["null_on_one_side"] == said["other_flags"] == said["off_the_grid"] == 0
 
 
 def test_the_live_envelope_is_the_file_that_mua_writes(recording: Path) -> None:
