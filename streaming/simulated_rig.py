@@ -11,10 +11,11 @@ from typing import Any
 
 import pylsl
 
+from streaming.events import marker_text
 from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
 from streaming.participant.participant import Participant
-from streaming.participant.session import Event, Session, marker_text
+from streaming.participant.session import Event, Session
 from streaming.participant.settings import N_ELECTRODES, ParticipantSettings
 from streaming.participant.source import stream_info
 from streaming.participant.trials import Protocol

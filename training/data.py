@@ -118,12 +118,16 @@ def write_session(folder: Path, header: SessionHeader, stored: NDArray[np.float3
     """Writes `folder/NAME` in one move and returns it; `stored` as in `Session`."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
-    np.save(draft / _stored_as(header), stored.astype(np.float32, copy=False))
-    np.save(draft / "usable.npy", usable)
-    (draft / "session.json").write_text(json.dumps(asdict(header)))
-    target = folder / header.name
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(draft, target)
+    try:
+        np.save(draft / _stored_as(header), stored.astype(np.float32, copy=False))
+        np.save(draft / "usable.npy", usable)
+        (draft / "session.json").write_text(json.dumps(asdict(header)))
+        target = folder / header.name
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     return target
 
 

@@ -73,8 +73,11 @@ def write_dataset(
             raise OperatorFault(f"{path}: already there; remove it or name another folder")
         draft = path.with_suffix(".part")
         answered = session_trials(today, protocol, 60 * minutes)
-        _write(draft, today, protocol, 60 * minutes, level, answered)
-        draft.rename(path)
+        try:
+            _write(draft, today, protocol, 60 * minutes, level, answered)
+            draft.rename(path)
+        finally:
+            draft.unlink(missing_ok=True)
         paths.append(path)
         progress(f"{path.name}: {minutes:g} min, {len(answered)} trials")
     return paths

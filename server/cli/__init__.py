@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 
 import typer
 
@@ -28,13 +31,27 @@ for command in (*serving.COMMANDS, *offline.COMMANDS):
     app.command()(command)
 
 
+INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number
+AGAIN_S = 0.05
+
+
 def main() -> None:
     """Entry point of `phosphene`."""
+    sys.unraisablehook = _interrupt_again
     sys.exit(run(sys.argv[1:]))
 
 
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that falls into a destructor or a weak reference's callback is lost there (one in 15, while HDF5 is
+    written); it is raised again a moment later."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def run(arguments: list[str]) -> int:
-    """Exit status: 0 done, 1 failed, 2 called wrongly. A fault is one line on standard error."""
+    """Exit status: 0 done, 1 failed, 2 called wrongly, 130 interrupted. A fault is one line on standard error."""
     try:
         result = app(arguments, standalone_mode=False)
     except UsageError as error:
@@ -48,8 +65,12 @@ def run(arguments: list[str]) -> int:
         if package not in EXTRAS:
             raise
         return _say(f"this command needs {package}; install it with: pip install 'phosphene[{EXTRAS[package]}]'", 1)
+    except ImportError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # so a compiled module tells of a Ctrl-C as it loads
+            raise
+        return INTERRUPTED
     except (typer.Abort, KeyboardInterrupt):
-        return _say("interrupted", 1)
+        return INTERRUPTED
     return result if isinstance(result, int) else 0
 
 

@@ -101,7 +101,9 @@ def simulate(
         write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
         return
     rig = SimulatedRig(settings, protocol.value, name, events)
-    rig.run(_until_signal(), seconds)
+    stop = threading.Event()
+    _set_at_signal(stop)
+    rig.run(stop, seconds)
     rig.close()
 
 
@@ -118,18 +120,19 @@ def replay(
     """Send a recording out over LSL, as a rig would; says which LSL time its first sample bears."""
     from streaming.replay import replay
 
+    stop = threading.Event()
+
     def began(lsl_time: float) -> None:
+        _set_at_signal(stop)  # until here Ctrl-C breaks off, however long a file takes to open
         print(f"{name}: sample 0 at LSL time {lsl_time!r}", file=sys.stderr, flush=True)
 
-    replay(recording, name, speed, loop, _until_signal(), stream, scale_uv, events, wait, began=began)
+    replay(recording, name, speed, loop, stop, stream, scale_uv, events, wait, began=began)
 
 
-def _until_signal() -> threading.Event:
-    """An event that Ctrl-C or SIGTERM sets."""
-    stop = threading.Event()
+def _set_at_signal(stop: threading.Event) -> None:
+    """From now on Ctrl-C and SIGTERM set `stop`."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: stop.set())
-    return stop
 
 
 def doctor() -> None:

@@ -16,6 +16,7 @@ from streaming.participant.settings import ParticipantSettings
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
 from tests.streaming.sources.files import RATE_HZ, counts, write_nsx
+from tests.training.sessions import small_session
 from training.data import cached, open_sessions, read_session, settled
 from training.mua import mua
 from training.simulate import write_dataset
@@ -80,6 +81,16 @@ def test_behind_a_pause_the_cache_is_what_the_chain_gives_live(tmp_path: Path, p
     assert np.array_equal(session.usable, settled(usable.astype(bool), ChainSettings()))
     assert session.usable[-500:].all()
     np.testing.assert_allclose(session.z[session.usable], z[session.usable], atol=2e-3)
+
+
+def test_a_session_that_was_interrupted_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.data.os.replace", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        small_session(tmp_path / "data", seconds=1)
+    assert not list((tmp_path / "data").iterdir())
 
 
 def write_mua(path: Path, data: np.ndarray, rate: float = 1000.0, **columns: list) -> Path:
