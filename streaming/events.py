@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from models.errors import RigFault
 
@@ -87,6 +87,14 @@ def parse_marker(text: str) -> Marker:
             raise RigFault(f"malformed report marker: found perceived={perceived!r}, expected true or false")
         return Report(trial=_integer(fields, "trial"), perceived=perceived)
     return UnknownEvent(str(event)[:80])
+
+
+def marker_text(marker: Marker) -> str:
+    """A marker as the event stream carries it: one JSON object; what is not known is left out."""
+    if isinstance(marker, UnknownEvent):
+        return json.dumps({"event": marker.event})
+    event = "stim" if isinstance(marker, Stimulation) else "report"
+    return json.dumps({"event": event} | {key: value for key, value in asdict(marker).items() if value is not None})
 
 
 def _number(fields: dict[str, object], name: str) -> float | None:

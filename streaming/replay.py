@@ -7,12 +7,10 @@ samples, so they leave the clock: a recorder takes that; our own service marks i
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +19,12 @@ import pylsl
 from numpy.typing import NDArray
 
 from models.errors import OperatorFault
-from streaming.events import Marker, Stimulation, UnknownEvent
+from streaming.events import Marker, marker_text
 from streaming.sinks.broadband_outlet import broadband_stream_info
 from streaming.sources.recorded import Recording, blocks, end_of, to_microvolts
 from streaming.sources.recording import LIVE_CHUNK_S, open_recording
 
 BUFFER_S = 10
-REPORT_EVERY_S = 0.1
 LINGER_S = 0.5  # an outlet that goes takes with it what was not yet transmitted
 JOIN_GAP_S = 0.1  # between the end and the next beginning: a loop is a gap, never a seam
 
@@ -42,13 +39,12 @@ def replay(
     scale_uv: float | None = None,
     events_name: str = "StimEvents",
     wait_for_listener: bool = False,
-    report: Callable[[float], None] | None = None,
     began: Callable[[float], None] | None = None,
 ) -> int:
     """Sends a recording out until it ends or `stop` is set; returns the number of samples sent.
 
-    `report` is called about ten times a second with the seconds of recording sent so far. `wait_for_listener` holds the
-    first sample back until someone is connected. `began` is told the LSL time of sample 0, on which all stamps rest.
+    `wait_for_listener` holds the first sample back until someone is connected. `began` is told the LSL time of sample
+    0, on which all stamps rest.
 
     Raises:
         OperatorFault: a speed that is not above 0, or what `open_recording` says.
@@ -62,17 +58,9 @@ def replay(
         player = _Player(recording, name, events_name, f"phosphene-replay-{Path(path).name}")
         while wait_for_listener and not stop.is_set() and not player.heard(0.1):
             pass
-        return player.play(speed, loop, stop, report or _nobody, began or _nobody)
+        return player.play(speed, loop, stop, began or _nobody)
     finally:
         recording.close()
-
-
-def marker_text(marker: Marker) -> str:
-    """A marker as the event stream carries it: one JSON object; what is not known is left out."""
-    if isinstance(marker, UnknownEvent):
-        return json.dumps({"event": marker.event})
-    event = "stim" if isinstance(marker, Stimulation) else "report"
-    return json.dumps({"event": event} | {key: value for key, value in asdict(marker).items() if value is not None})
 
 
 def _nobody(seconds: float) -> None:
@@ -103,14 +91,12 @@ class _Player:
         speed: float,
         loop: bool,
         stop: threading.Event,
-        report: Callable[[float], None],
         began: Callable[[float], None],
     ) -> int:
         rate_hz, t0 = self._rate_hz, pylsl.local_clock()
         began(t0)
         chunk = max(1, round(LIVE_CHUNK_S * max(1.0, speed) * rate_hz))
         sent = end = 0
-        told = t0
         for first, rows, markers in self._parts(chunk, loop):
             end = first + len(rows)
             wait_s = t0 + end / (rate_hz * speed) - pylsl.local_clock()
@@ -120,9 +106,6 @@ class _Player:
             for sample, marker in markers:
                 self._events.push_sample([marker_text(marker)], t0 + sample / rate_hz)
             sent += len(rows)
-            if pylsl.local_clock() - told > REPORT_EVERY_S:
-                told = pylsl.local_clock()
-                report(end / rate_hz)
         if self.heard(0.0):
             time.sleep(LINGER_S)
         return sent

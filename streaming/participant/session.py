@@ -6,7 +6,6 @@ data sets all walk it, step by step: first `advance`, then read the same samples
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from itertools import count
@@ -66,12 +65,3 @@ class Session:
         happened = sorted((event for event in self._coming if event[0] < end), key=lambda event: event[0])
         self._coming = [event for event in self._coming if event[0] >= end]
         return happened
-
-
-def marker_text(event: Stimulation | Report) -> str:
-    """An event as the marker that the event stream carries (CONTRACT, event stream); absent fields are left out."""
-    if isinstance(event, Report):
-        return json.dumps({"event": "report", "trial": event.trial, "perceived": event.perceived})
-    names = ("trial", "electrode", "current_ua", "duration_s", "pulses", "phase_us", "interphase_us", "frequency_hz")
-    fields = {name: getattr(event, name) for name in (*names, "trigger_id")}
-    return json.dumps({"event": "stim"} | {name: value for name, value in fields.items() if value is not None})

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from models.errors import RigFault
 from streaming.chunk import ArrayMap, SourceKind, StreamInfo
+from streaming.signal.design import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from streaming.sinks.broadband_outlet import DEFAULT_SCALING_UV
 
-RATE_RANGE_HZ = (15000.0, 40000.0)
 MICROVOLTS = ("microvolts", "microvolt", "uv", "µv", "μv")  # the micro sign and the Greek letter
 COUNTS = ("", "counts", "count")
 
@@ -45,9 +45,10 @@ def read_header(found: pylsl.StreamInfo, n_channels: int | None = None, rate_hz:
             f"{where}: found {found.channel_count()} channels, expected {n_channels}; send the bundle's array"
         )
     rate = found.nominal_srate()
-    lowest, highest = RATE_RANGE_HZ
-    if not lowest <= rate <= highest:
-        raise RigFault(f"{where}: found a rate of {rate:g} Hz, expected {lowest:g} to {highest:g} Hz of raw broadband")
+    if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        raise RigFault(
+            f"{where}: found a rate of {rate:g} Hz, expected {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz of raw broadband"
+        )
     if rate_hz is not None and rate != rate_hz:
         raise RigFault(f"{where}: found a rate of {rate:g} Hz, expected {rate_hz:g} Hz as the bundle was fitted to")
     formats: dict[int, Literal["int16", "float32"]] = {pylsl.cf_int16: "int16", pylsl.cf_float32: "float32"}

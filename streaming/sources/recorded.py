@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault
 from streaming.chunk import StreamInfo
 from streaming.events import Marker
-from streaming.sources.header import RATE_RANGE_HZ
+from streaming.signal.design import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 BLOCK_S = 0.25  # read from the file at once, so that millisecond chunks cost no file access each
 
@@ -65,8 +65,7 @@ def choose(path: Path, stream: str | None, rates_hz: Mapping[str, float]) -> str
         if stream not in rates_hz:
             raise OperatorFault(f"{path}: no stream {stream!r}; it holds {held}")
         return stream
-    lowest, highest = RATE_RANGE_HZ
-    names = [name for name, rate in rates_hz.items() if lowest <= rate <= highest] or list(rates_hz)
+    names = [name for name, rate in rates_hz.items() if LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ] or list(rates_hz)
     if len(names) != 1:
         raise OperatorFault(f"{path}: cannot know which stream is meant of {held}; choose one with --stream")
     return names[0]

@@ -17,7 +17,7 @@ import pylsl
 from models.errors import OperatorFault, RigFault
 from streaming.chunk import Chunk, EndOfRecording, SourceCounters, StreamInfo
 from streaming.events import Marker, UnknownEvent
-from streaming.sources.header import RATE_RANGE_HZ
+from streaming.signal.design import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from streaming.sources.recorded import Recording, blocks, end_of, to_microvolts
 
 LIVE_CHUNK_S = 0.001
@@ -42,11 +42,10 @@ def open_recording(
     if pace is not None and not pace > 0:
         raise OperatorFault(f"found a pace of {pace:g}, expected a number above 0, or none for as fast as possible")
     recording = read_recording(path, stream, scale_uv)
-    lowest, highest = RATE_RANGE_HZ
-    if not lowest <= recording.info.rate_hz <= highest:
+    if not LOWEST_RATE_HZ <= recording.info.rate_hz <= HIGHEST_RATE_HZ:
         recording.close()
         raise RigFault(
-            f"{path}: found {recording.info.rate_hz:g} Hz, expected raw broadband of {lowest:g}-{highest:g} Hz"
+            f"{path}: found {recording.info.rate_hz:g} Hz, expected raw broadband of {LOWEST_RATE_HZ:g}-{HIGHEST_RATE_HZ:g} Hz"
         )
     return RecordingSource(recording, pace, chunk_s)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from models.errors import OperatorFault, RigFault
-from streaming.events import Report, Stimulation, UnknownEvent, parse_marker
-from streaming.replay import marker_text, replay
+from streaming.events import Report, Stimulation, UnknownEvent, marker_text, parse_marker
+from streaming.replay import replay
 from streaming.sources.lsl import LslSource
 from tests.streaming.sources.files import RATE_HZ, counts, trial, write_nsx, write_nwb
 

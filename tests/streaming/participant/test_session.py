@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from models.errors import OperatorFault, RigFault
-from streaming.events import Report, Stimulation, parse_marker
+from streaming.events import Report, Stimulation, marker_text, parse_marker
 from streaming.participant.anatomy import anatomy
 from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
 from streaming.participant.participant import Participant
-from streaming.participant.session import Session, marker_text
+from streaming.participant.session import Session
 from streaming.participant.settings import ParticipantSettings
 from streaming.participant.source import SimulatedSource
 from streaming.participant.trials import trials
