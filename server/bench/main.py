@@ -20,6 +20,7 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "chain-1024": lambda seconds: stages.chain(1024, 2000),
     "robust": lambda seconds: stages.robust(),
     "bundle": lambda seconds: stages.bundle(PACKAGED),
+    "participant": lambda seconds: stages.participant(),
     "mua": lambda seconds: files.mua(),
     "startup": lambda seconds: path.startup(),
     "path": lambda seconds: path.path(seconds),

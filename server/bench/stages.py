@@ -14,6 +14,8 @@ from models.bundle import find_bundle
 from models.decoder import Decoder
 from models.onnx_decoder import open_bundle
 from server.bench.measure import NoiseFloor, interleaved, percentiles
+from streaming.participant.broadband import Broadband
+from streaming.participant.participant import Participant
 from streaming.signal.chain import SignalChain
 from streaming.signal.robust import RobustWindow
 from streaming.signal.settings import ChainSettings
@@ -132,6 +134,17 @@ def bundle(repository: Path, name: str = "default", repeats: int = 2000) -> dict
             found[precision] = _steps(open_bundle(path, precision=precision), repeats)
         found["noise_floor_ms"] = floor.percentiles_ms()
     return found
+
+
+def participant(repeats: int = 100) -> dict[str, Any]:
+    """Milliseconds for each 0.1 s of the simulated participant's broadband, 96 channels, one thread."""
+    reader = Broadband(Participant())
+    reader.read_counts(CHUNK * 100)
+    with NoiseFloor() as floor:
+        taken = interleaved({"broadband": lambda _: reader.read_counts(CHUNK * 100)}, repeats)
+    found: dict[str, Any] = {"broadband": percentiles(np.array(taken["broadband"]) / 1e3)}
+    found["real_time_factor"] = 100 * repeats / (sum(taken["broadband"]) / 1e3)
+    return found | {"unit": "ms per 0.1 s", "noise_floor_ms": floor.percentiles_ms()}
 
 
 def _steps(decoder: Decoder, repeats: int) -> dict[str, float]:

@@ -48,3 +48,7 @@ def test_rows_run_and_are_written_once(tmp_path: Path, monkeypatch: pytest.Monke
         bench(["tiny"], 1.0, out)
     with pytest.raises(OperatorFault, match="no row 'typo'"):
         bench(["typo"], 1.0, None)
+
+
+def test_the_participant_has_a_row() -> None:
+    assert stages.participant(20)["real_time_factor"] > 0
