@@ -47,7 +47,8 @@ def read_header(found: pylsl.StreamInfo, n_channels: int | None = None, rate_hz:
     rate = found.nominal_srate()
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise RigFault(
-            f"{where}: found a rate of {rate:g} Hz, expected {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz of raw broadband"
+            f"{where}: found a rate of {rate:g} Hz, expected {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz of raw "
+            "broadband"
         )
     if rate_hz is not None and rate != rate_hz:
         raise RigFault(f"{where}: found a rate of {rate:g} Hz, expected {rate_hz:g} Hz as the bundle was fitted to")

@@ -45,7 +45,8 @@ def open_recording(
     if not LOWEST_RATE_HZ <= recording.info.rate_hz <= HIGHEST_RATE_HZ:
         recording.close()
         raise RigFault(
-            f"{path}: found {recording.info.rate_hz:g} Hz, expected raw broadband of {LOWEST_RATE_HZ:g}-{HIGHEST_RATE_HZ:g} Hz"
+            f"{path}: found {recording.info.rate_hz:g} Hz, expected raw broadband of "
+            f"{LOWEST_RATE_HZ:g}-{HIGHEST_RATE_HZ:g} Hz"
         )
     return RecordingSource(recording, pace, chunk_s)
 
