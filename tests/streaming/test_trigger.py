@@ -395,7 +395,7 @@ def test_a_plan_that_cannot_be(arms: tuple[str, ...], fraction: float) -> None:
     "wrong", [{"p_on": 0.6, "p_off": 0.6}, {"p_on": 1.0}, {"dwell_hops": 0}, {"max_age_s": 1.0}, {"settled_s": 0.5}]
 )
 def test_thresholds_that_cannot_be(wrong: dict[str, float]) -> None:
-    with pytest.raises(OperatorFault, match="found|expected"):
+    with pytest.raises(OperatorFault, match=r"found|expected"):
         TriggerSettings(**wrong)  # type: ignore[arg-type]
 
 
