@@ -11,15 +11,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 import wave
 from contextlib import contextmanager
 
+import pylsl
 import pytest
 
 from models.errors import Fault
-from server.cli import run
+from server.cli import offline, run, serving
 from server.settings import Settings
 from server.wiring import listen, open_source
+from streaming.sinks.broadband_outlet import broadband_stream_info
+from tests.server.fakes import STREAM
+from tests.streaming.sources.files import counts, write_xdf
+from tests.streaming.sources.test_xdf import chunks, header
 
 
 @pytest.mark.parametrize(
@@ -65,10 +71,29 @@ def test_port_in_use_is_one_line(capsys):
     ]
 
 
-@pytest.mark.parametrize("command", ["demo", "serve", "simulate", "replay", "doctor", "decode", "mua", "pretrain"])
+@pytest.mark.parametrize("command", [[], *([one.__name__] for one in (*serving.COMMANDS, *offline.COMMANDS))])
 def test_every_command_has_help(command, capsys):
-    assert run([command, "--help"]) == 0
-    assert "--help" in capsys.readouterr().out
+    assert run([*command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert "--help" in out
+    assert len(out.splitlines()[2].split()) > 3, "what it does"
+    assert err == ""
+
+
+@pytest.mark.parametrize("command", ["decode", "replay"])
+@pytest.mark.parametrize(
+    ("chosen", "word"), [([], "choose one with --stream"), (["--stream", "Third"], "no stream 'Third'; it holds")]
+)
+def test_a_file_of_several_streams_wants_one_that_is_there(command, chosen, word, tmp_path, capsys):
+    part = chunks(counts(3000, 2), 0.0)
+    second = header().replace(">UtahArray<", ">Second<")
+    path = write_xdf(tmp_path / "two.xdf", [(header(), "int16", part), (second, "int16", part)])
+    out = ["--out", str(tmp_path / "out.parquet")] if command == "decode" else []
+    assert run([command, str(path), *out, *chosen]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("phosphene: ")]
+    assert word in line
+    assert "Second" in line
+    assert not (tmp_path / "out.parquet").exists()
 
 
 @pytest.mark.parametrize("module", ["server.app", "server.wiring", "server.cli"])
@@ -139,6 +164,21 @@ def test_serve_waits_for_a_stream_and_ends_when_told(number):
         status, seconds = interrupt(process, number)
     assert status == 0
     assert seconds < 3.0
+
+
+def test_two_streams_of_one_name_are_named_and_neither_is_taken():
+    name = f"Two{uuid.uuid4().hex[:12]}"
+    outlets = [
+        pylsl.StreamOutlet(broadband_stream_info(STREAM, name, f"{name}-{k}", "int16", 0.25)) for k in ("a", "b")
+    ]
+    with command("serve", "--port", "0", "--source", f"lsl:name='{name}'") as (_, address):
+        body = until(f"{address}/readyz", lambda _, body: "2 streams match" in body.get("detail", ""), 30)
+        assert f"{name}-a" in body["detail"]
+        assert f"{name}-b" in body["detail"]
+        status = get(f"{address}/v1/status")[1]
+        assert (status["state"], status["stream"], status["ready"]) == ("waiting", None, False)
+        outlets.pop()
+        until(f"{address}/readyz", lambda status, body: status == 503 and "silent" in body["detail"], 30)  # the other
 
 
 def test_the_demonstration():
