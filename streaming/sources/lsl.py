@@ -14,6 +14,7 @@ from collections import deque
 
 import numpy as np
 import pylsl
+from numpy.typing import NDArray
 from pylsl.util import LostError
 from pylsl.util import TimeoutError as NoAnswer
 
@@ -63,6 +64,12 @@ class LslSource:
         if self._header is None:
             raise RigFault(f"no stream yet: still looking for {self.looking_for}; start the amplifier's LSL sender")
         return self._header.info
+
+    @property
+    def scale_uv(self) -> NDArray[np.float32] | None:
+        """Microvolts per count of each channel, (channels,); None where the stream is microvolts itself, or not yet
+        there."""
+        return self._header.scale_uv if self._header is not None and self._header.dtype == "int16" else None
 
     @property
     def counters(self) -> SourceCounters:

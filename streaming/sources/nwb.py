@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from streaming.events import Marker, Report, Stimulation
 from streaming.sources.recorded import Stretch, choose, files_extra, one_line
 
 BROADBAND = "Broadband"
+UNANSWERED = "unanswered"  # ours, beside the trials: stimulations that nobody reported on, artifacts like any other
 SCAN_ROWS = 1_000_000  # timestamps read at once while looking for gaps
 CACHE_BYTES = 64 * 2**20  # of HDF5, so that a compressed chunk is unpacked once, not once per block
 
@@ -66,6 +68,10 @@ class NwbRecording:
         session = nwb.session_id or nwb.identifier
         self.info = StreamInfo("replay", series.name, rate_hz, _array(series), subject, session)
         self.markers = self._markers(nwb.trials)
+        if UNANSWERED in (nwb.intervals or ()):
+            others = self._markers(nwb.intervals[UNANSWERED])
+            self.markers += [(at, replace(m, trial=None)) for at, m in others if isinstance(m, Stimulation)]
+        self.markers.sort(key=lambda marker: marker[0])
         self.malformed_markers = 0
         self.began: datetime | None = nwb.session_start_time
         self.trials = nwb.trials
@@ -97,7 +103,7 @@ class NwbRecording:
             if "perceived" in value:
                 report = Report(trial=trial, perceived=bool(value["perceived"]))
                 markers.append((self._sample_of(float(value["stop_time"])), report))
-        return sorted(markers, key=lambda marker: marker[0])
+        return markers
 
     def _sample_of(self, time_s: float) -> int:
         return round((time_s - self.start_s) * self.info.rate_hz)
