@@ -91,11 +91,11 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
     """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
     source = open_source(settings)
     outlet: PredictionOutlet | None = None
-    sinks: list[Callable[[Prediction], None]] = []
+    # the hand-over first: while the outlet sends, the event loop already writes to its clients
+    sinks: list[Callable[[Prediction], None]] = [lambda prediction: service.hand_over(prediction)]
     if settings.outlet:
         outlet = PredictionOutlet()
         sinks.append(outlet.push)
-    sinks.append(lambda prediction: service.hand_over(prediction))
     live = LiveDecoder(
         source,
         decoder,

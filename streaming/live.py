@@ -24,7 +24,7 @@ from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo
 from streaming.events import Report, Stimulation
-from streaming.matching import decoding_settings, why_not_calibrated
+from streaming.matching import Decoding, decoding_settings, why_not_calibrated
 from streaming.pipeline import Due, Pipeline
 from streaming.predictions import Mode, Prediction
 from streaming.signal.chain import SignalChain
@@ -40,6 +40,7 @@ SMOOTHING_BINS = 100
 RATE_OVER_S = 2.0
 FUTURE_S = 5.0  # a marker further ahead of the samples has a wrong clock
 TRAINS_KEPT = 64
+EXPECT_S = 0.5  # a pulse of our own that has no marker after so long did not happen
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,9 @@ class LiveDecoder:
         decoder: a running bundle; `activate` swaps it between two windows.
         settings: see LiveSettings.
         sinks: called with each prediction, on the decode thread, in order; they must not wait.
+        decide: called with each prediction before any sink; True where a pulse of our own left, whose artifact is on
+            its way: what follows is held back until its marker has come, or half a second has passed.
+        began: called with the stream's facts whenever a stream or a bundle begins.
         revoke: called with (first_sample, last_sample) when a late marker changes what predictions rested on.
         marked: called with each stimulation and report.
         clock: the clock of `sample_time`; LSL's.
@@ -110,12 +114,15 @@ class LiveDecoder:
         decoder: Decoder,
         settings: LiveSettings | None = None,
         sinks: Sequence[Callable[[Prediction], None]] = (),
+        decide: Callable[[Prediction], bool] = lambda prediction: False,
+        began: Callable[[Decoding], None] = lambda decoding: None,
         revoke: Callable[[int, int], None] = lambda first, last: None,
         marked: Callable[[MarkerSeen], None] = lambda seen: None,
         clock: Callable[[], float] = local_clock,
     ) -> None:
         self._source, self._decoder = source, decoder
         self._settings = settings or LiveSettings()
+        self._decide, self._began = decide, began
         self._sinks, self._revoke, self._marked, self._clock = sinks, revoke, marked, clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -273,12 +280,28 @@ class LiveDecoder:
             signal_delay_s=signal_delay_s(settings.chain, info.rate_hz),
             not_calibrated=reason,
         )
+        self._began(
+            Decoding(
+                source=info.kind,
+                participant=info.participant or self._settings.participant,
+                rate_hz=info.rate_hz,
+                model=decoder.name,
+                bundle_sha256=manifest.manifest_sha256,
+                min_usable_channels=settings.min_usable_channels,
+                fitted_to=manifest.participant,
+                not_calibrated=reason,
+                mode=self._settings.mode,
+                recorded=info.recorded,
+            )
+        )
         return pipeline
 
     def _emit(
         self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float, skipped: int
     ) -> None:
         prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock, skipped)
+        if self._decide(prediction):
+            pipeline.expect_stimulation(pipeline.chain.next_sample, EXPECT_S)
         for sink in self._sinks:
             sink(prediction)
         self._predictions += 1

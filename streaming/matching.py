@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from models.bundle import Manifest
 from models.errors import BundleFault, OperatorFault
-from streaming.chunk import StreamInfo
+from streaming.chunk import SourceKind, StreamInfo
 from streaming.pipeline import DecodingSettings
 from streaming.predictions import Mode
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 RATE_TOLERANCE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What is being decoded, for the gate: a change of any of it is a reason to disarm."""
+
+    source: SourceKind
+    participant: str | None
+    rate_hz: float
+    model: str
+    bundle_sha256: str
+    min_usable_channels: int
+    fitted_to: str  # the bundle's participant, or "simulated"
+    not_calibrated: str = ""
+    mode: str = "continuous"
+    recorded: bool = False  # its times have no age
 
 
 def why_not_calibrated(manifest: Manifest, info: StreamInfo, participant: str | None = None) -> str | None:

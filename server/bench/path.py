@@ -6,12 +6,12 @@ machine, so LSL's clock is the same for all three.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -21,9 +21,9 @@ from typing import Any
 import msgpack
 import numpy as np
 from pylsl import local_clock
-from websockets.asyncio.client import connect
 
 from models.errors import OperatorFault
+from server.bench.client import Client
 from server.bench.measure import NoiseFloor, percentiles
 
 HOP_S = 0.01
@@ -35,7 +35,7 @@ def path(seconds: float = 60.0, subscribers: int = 1) -> dict[str, Any]:
         port = _rig_and_service(stack)
         wait_for(lambda: status(port).get("state") == "running", 60.0)
         with NoiseFloor() as floor:
-            frames, skipped = asyncio.run(_listen(port, seconds, subscribers))
+            frames, skipped = _listen(port, seconds, subscribers)
         after = status(port)
     late = np.array([frame[0] for frame in frames])
     stages = {
@@ -68,7 +68,7 @@ def fanout(seconds: float = 20.0) -> dict[str, Any]:
         wait_for(lambda: status(port).get("state") == "running", 60.0)
         for _ in range(3):
             for subscribers, into in ((1, ones), (20, twenties)):
-                frames, _skipped = asyncio.run(_listen(port, seconds / 6, subscribers))
+                frames, _skipped = _listen(port, seconds / 6, subscribers)
                 into += [frame[1]["total"] for frame in frames]
     one, twenty = percentiles(np.array(ones)), percentiles(np.array(twenties))
     return {"unit": "ms", "with_1": one, "with_20": twenty, "ratio_of_medians": twenty["p50"] / one["p50"]}
@@ -119,36 +119,31 @@ def _process(stack: ExitStack, *arguments: str) -> None:
     stack.callback(end)
 
 
-async def _listen(
-    port: int, seconds: float, subscribers: int
-) -> tuple[list[tuple[float, dict[str, float], float]], int]:
+def _listen(port: int, seconds: float, subscribers: int) -> tuple[list[tuple[float, dict[str, float], float]], int]:
     """(milliseconds, stages, sample time) of each frame at the first client; how many it missed."""
     url = f"ws://127.0.0.1:{port}/v1/predictions?format=msgpack"
     frames: list[tuple[float, dict[str, float], float]] = []
     missed = 0
-    others = [asyncio.create_task(_drain(url)) for _ in range(subscribers - 1)]
-    try:
-        async with connect(url, compression=None) as client:
-            until = local_clock() + seconds
-            while local_clock() < until:
-                message = await client.recv(decode=False)
-                now = local_clock()
-                frame = msgpack.unpackb(message)
-                if frame["type"] == "prediction":
-                    frames.append(((now - frame["sample_time"]) * 1e3, frame["latency_ms"], frame["sample_time"]))
-                elif frame["type"] == "dropped":
-                    missed += frame["count"]
-    finally:
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+    with ExitStack() as stack:
+        for _ in range(subscribers - 1):
+            threading.Thread(target=_drain, args=(stack.enter_context(Client(url)),), daemon=True).start()
+        client = stack.enter_context(Client(url))
+        until = local_clock() + seconds
+        while local_clock() < until:
+            message = client.receive()
+            now = local_clock()
+            frame = msgpack.unpackb(message)
+            if frame["type"] == "prediction":
+                frames.append(((now - frame["sample_time"]) * 1e3, frame["latency_ms"], frame["sample_time"]))
+            elif frame["type"] == "dropped":
+                missed += frame["count"]
     return frames, missed
 
 
-async def _drain(url: str) -> None:
-    async with connect(url, compression=None) as client:
+def _drain(client: Client) -> None:
+    with suppress(OSError, OperatorFault):
         while True:
-            await client.recv(decode=False)
+            client.receive()
 
 
 def status(port: int) -> dict[str, Any]:
