@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from models.decoder import Decoder
 from models.errors import OperatorFault
-from streaming.chunk import Chunk, EndOfRecording, Source
-from streaming.events import Stimulation
+from streaming.ahead import everything, trains_ahead
+from streaming.chunk import Source
 from streaming.matching import decoding_settings, why_not_calibrated
 from streaming.pipeline import Pipeline
 from streaming.predictions import Mode, Prediction
@@ -43,13 +42,13 @@ def predictions(
     counter = itertools.count()
     pipeline: Pipeline | None = None
     epoch = -1
-    for chunk, markers in _with_markers_ahead(source):
+    for chunk, trains in trains_ahead(everything(source)):
         if pipeline is None or chunk.epoch != epoch:
             settings = decoding_settings(decoder.manifest, source.info, mode, hop_s, participant)
             pipeline, epoch = Pipeline(settings, source.info, lambda: next(counter)), chunk.epoch
             for sample, usable in masks:
                 pipeline.set_mask(usable, sample)
-        for sample, stimulation in markers:
+        for sample, stimulation in trains:
             pipeline.stimulation(sample, stimulation)
         for due in pipeline.push(chunk):
             yield pipeline.decode(due, decoder, 0.0, 0.0, lambda: 0.0)
@@ -78,29 +77,6 @@ def read_masks(path: Path, n_channels: int) -> list[tuple[int, NDArray[np.bool_]
         usable[[channel - 1 for channel in masked]] = False
         found.append((sample, usable))
     return found
-
-
-def _with_markers_ahead(source: Source) -> Iterator[tuple[Chunk, list[tuple[int, Stimulation]]]]:
-    """Each chunk with the stimulations up to the end of the next: a blank begins a little before its onset."""
-    held: Chunk | None = None
-    markers: list[tuple[int, Stimulation]] = []
-    while True:
-        try:
-            chunk = source.read(1.0)
-        except EndOfRecording:
-            break
-        if chunk is None:
-            continue
-        chunk = replace(chunk, samples_uv=chunk.samples_uv.copy())
-        found = [(sample, marker) for sample, marker in source.markers() if isinstance(marker, Stimulation)]
-        if held is not None and chunk.epoch == held.epoch:
-            markers += found
-            found = []
-        if held is not None:
-            yield held, markers
-        held, markers = chunk, found
-    if held is not None:
-        yield held, markers
 
 
 def decode(

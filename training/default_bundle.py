@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +25,12 @@ from rich.console import Console
 
 from models.bundle import find_bundle, verify
 from models.networks.masked_autoencoder import PRESETS
-from streaming.events import Stimulation
+from streaming.ahead import trains_ahead
+from streaming.chunk import Chunk
 from streaming.participant.broadband import COUNT_UV, Broadband
 from streaming.participant.level_a import LevelA
 from streaming.participant.participant import Participant
+from streaming.participant.session import Event
 from streaming.participant.session import Session as SimulatedSession
 from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
 from streaming.participant.stimulation import percept_probability
@@ -184,20 +187,23 @@ def _make_session(folder: Path, job: _Job) -> Path:
 
 
 def _through_the_chain(participant: Participant, chain_settings: ChainSettings, seconds: int) -> tuple[Any, Any]:
-    """A threshold session of broadband, a second at a time, through the chain that serves; markers a second ahead."""
+    """A threshold session of broadband, a second at a time, through the chain that serves."""
     rate = participant.settings.rate_hz
     session = SimulatedSession(participant, "threshold", seconds)
     broadband, chain = Broadband(participant), SignalChain(chain_settings, rate, N_ELECTRODES)
     z = np.zeros((seconds * BIN_RATE_HZ, N_ELECTRODES), np.float32)
     usable = np.zeros(z.shape, bool)
-    coming = session.advance(rate)
-    for second in range(seconds):
-        following = session.advance(rate) if second + 1 < seconds else []
-        for sample, event in coming + following:
-            if isinstance(event, Stimulation):
-                chain.stimulation(sample, event.last_pulse_end_s)
-        coming = following
-        bins = chain.push(broadband.read_counts(rate) * np.float32(COUNT_UV), second * rate)
+
+    def heard() -> Iterator[tuple[Chunk, list[Event]]]:
+        for second in range(seconds):
+            events = session.advance(rate)  # before the samples that it changes are read
+            samples_uv = broadband.read_counts(rate) * np.float32(COUNT_UV)
+            yield Chunk(samples_uv, second * rate, second + 1.0, second + 1.0), events
+
+    for chunk, trains in trains_ahead(heard()):
+        for sample, stimulation in trains:
+            chain.stimulation(sample, stimulation.last_pulse_end_s)
+        bins = chain.push(chunk.samples_uv, chunk.first_sample)
         z[bins.first_bin : bins.end_bin] = bins.z
         usable[bins.first_bin : bins.end_bin] = bins.usable
     return z, usable

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from models.errors import RigFault
 from server.bench.path import wait_for
 from server.bench.player import Player, Running
+from streaming.ahead import everything, trains_ahead
 from streaming.chunk import Chunk
-from streaming.events import Stimulation
+from streaming.events import Marker, Stimulation
 from streaming.signal import kernel as kn
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
 from streaming.sources.lsl import LslSource
-from streaming.sources.recorded import Recording, blocks, to_microvolts
+from streaming.sources.recorded import Recording
+from streaming.sources.recording import RecordingSource
 
 Rows = NDArray[np.float32]
 LOOK_BACK_BINS = 2000  # as far as a late marker can reach
@@ -37,6 +39,26 @@ class Connection:
 
     first_sample: int
     bins: dict[int, tuple[Rows, Rows]] = field(default_factory=dict)
+
+
+class Rest:
+    """A recording from sample `first` on, which becomes sample 0, as one hears it who connects then."""
+
+    def __init__(self, source: RecordingSource, first: int) -> None:
+        self._source, self._first = source, first
+        self.info, self.counters = source.info, source.counters
+        self.wait, self.close = source.wait, source.close
+
+    def read(self, timeout_s: float) -> Chunk | None:
+        while (chunk := self._source.read(timeout_s)) is not None:
+            skip = max(0, self._first - chunk.first_sample)
+            if skip < len(chunk.samples_uv):
+                first = chunk.first_sample + skip - self._first
+                return replace(chunk, samples_uv=chunk.samples_uv[skip:], first_sample=first)
+        return None
+
+    def markers(self) -> list[tuple[int, Marker]]:
+        return [(at - self._first, marker) for at, marker in self._source.markers() if at >= self._first]
 
 
 def envelopes(
@@ -131,15 +153,11 @@ def _reference(recording: Recording, settings: ChainSettings, first: int, n_bins
     info = recording.info
     chain = SignalChain(settings, info.rate_hz, info.n_channels)
     found = np.zeros((2, n_bins, info.n_channels), np.float32)
-    for sample, marker in recording.markers:
-        if isinstance(marker, Stimulation) and sample >= first:
-            chain.stimulation(sample - first, marker.last_pulse_end_s)
     done = 0
-    for start, stored in blocks(recording, 1024):
-        skip = max(0, first - start)
-        if skip >= len(stored):
-            continue
-        chain.push(to_microvolts(recording, stored[skip:]), start + skip - first)
+    for chunk, trains in trains_ahead(everything(Rest(RecordingSource(recording, pace=None), first))):
+        for sample, stimulation in trains:
+            chain.stimulation(sample, stimulation.last_pulse_end_s)
+        chain.push(chunk.samples_uv, chunk.first_sample)
         for at, (envelope, z) in _bins(chain, max(done, chain.next_bin - LOOK_BACK_BINS)).items():
             if at < n_bins:
                 found[0, at], found[1, at] = envelope, z

@@ -22,7 +22,6 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +34,18 @@ from websockets.sync.client import connect
 
 from models.errors import Fault, OperatorFault, RigFault
 from models.onnx_decoder import OnnxDecoder
-from server.bench.envelopes import envelopes
+from server.bench.envelopes import Rest, envelopes
 from server.bench.measure import machine
 from server.bench.path import free_port, status, wait_for
 from server.bench.player import REST_S, Player, phosphene
 from server.bundles import Bundles
 from server.settings import PREFIX, load
-from streaming.chunk import Chunk
-from streaming.events import Marker
 from streaming.offline import predictions
 from streaming.predictions import Prediction
 from streaming.signal.settings import ChainSettings
 from streaming.sources.lsl import SILENCE_S
 from streaming.sources.recorded import Recording, end_of
-from streaming.sources.recording import RecordingSource, open_recording
+from streaming.sources.recording import open_recording
 
 LATE = frozenset(("late_marker", "backlog", "overload"))  # of the moment, not of the samples: not to be compared
 ON_GRID = 0.01  # samples by which a frame's time may miss its sample
@@ -102,26 +99,6 @@ def parity(
         }
     finally:
         opened.close()
-
-
-class Rest:
-    """A recording from sample `first` on, which becomes sample 0, as one hears it who connects then."""
-
-    def __init__(self, source: RecordingSource, first: int) -> None:
-        self._source, self._first = source, first
-        self.info, self.counters = source.info, source.counters
-        self.wait, self.close = source.wait, source.close
-
-    def read(self, timeout_s: float) -> Chunk | None:
-        while (chunk := self._source.read(timeout_s)) is not None:
-            skip = max(0, self._first - chunk.first_sample)
-            if skip < len(chunk.samples_uv):
-                first = chunk.first_sample + skip - self._first
-                return replace(chunk, samples_uv=chunk.samples_uv[skip:], first_sample=first)
-        return None
-
-    def markers(self) -> list[tuple[int, Marker]]:
-        return [(at - self._first, marker) for at, marker in self._source.markers() if at >= self._first]
 
 
 def compare(
