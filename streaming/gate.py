@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,12 +26,13 @@ from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import state_marker, trigger_marker
-from streaming.stimulators.stimulator import Stimulator
+from streaming.stimulators.stimulator import NotSent, Stimulator
 from streaming.trigger import Conditions, Inhibited, Reason, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 
 Fields = dict[str, Any]
+OUTCOMES = {"delivered": "fired", "refused": "refused", "unknown": "unknown"}  # in the journal's words
 
 
 class Journal(Protocol):
@@ -82,7 +83,8 @@ class Gate:
         read_limits: the limits file, read anew; raises OperatorFault where it is not valid or there is none.
         device: carries pulses out; `announce` sends a marker of the trigger stream.
         journal: see Journal.
-        ledger_uc: microcoulombs that an electrode has had today, by earlier runs.
+        ledger_uc: microcoulombs that each electrode of the limits has had today, by earlier runs.
+        pulses_ago_s: how long ago pulses of earlier runs were, of the last minute.
         happened: told of each transition and trigger, on whichever thread; it must not wait.
         clock: the clock of `sample_time`.
     """
@@ -96,7 +98,7 @@ class Gate:
         thresholds: TriggerSettings | None = None,
         make_plan: Callable[[Limits], Plan] = simple_plan,
         ledger_uc: Callable[[Limits], Mapping[int, float]] = lambda limits: {},
-        last_pulse: float | None = None,
+        pulses_ago_s: Sequence[float] = (),
         announce: Callable[[str], None] = lambda marker: None,
         happened: Callable[[str, Fields], None] = lambda kind, fields: None,
         clock: Callable[[], float] = time.monotonic,
@@ -112,7 +114,7 @@ class Gate:
         self._lease = _Lease()
         self._counts = _Counts()
         self._shadow_ids = itertools.count()
-        self._fired: deque[float] = deque() if last_pulse is None else deque([last_pulse])  # monotonic, last minute
+        self._fired = deque(sorted(self._monotonic() - ago_s for ago_s in pulses_ago_s))  # of the last minute
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._monotonic()
         self._conditions: Conditions | None = None
@@ -193,9 +195,17 @@ class Gate:
             limits_sha256=limits.sha256,
             sample_time=trigger.sample_time,
         )
+        left = False
+        problem = ""
         if trigger.pulse and trigger_id is not None:
             self._fired.append(now)
-            self._device.fire(trial.pattern, trigger_id, marker)
+            try:
+                self._device.fire(trial.pattern, trigger_id, marker)
+                left = True
+            except NotSent as fault:
+                refused = str(fault)
+            except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
+                left, problem = True, str(fault)
         kind = "would_fire" if trigger.shadow else "trigger"
         self._journal.write(
             kind,
@@ -227,17 +237,21 @@ class Gate:
             },
         )
         if refused:
+            if trigger_id is not None:
+                self._journal.write("outcome", {"trigger_id": trigger_id, "outcome": "not_fired"})
             self._counts.dropped += 1
             self._lose(refused)
-            return False
-        if not trigger.pulse:
+        elif left:
+            self._counts.triggers += 1
+        else:
             self._counts.shams += trial.sham
             self._counts.would_fire += trigger.shadow
-            self._announce(marker) if trigger.shadow else None
-        else:
-            self._counts.triggers += 1
-        self._happened(kind, {"trigger_id": trigger_id, "sample_time": trigger.sample_time, "pulse": trigger.pulse})
-        return trigger.pulse
+            if trigger.shadow:
+                self._announce(marker)
+        if problem:
+            self._fail(f"stimulator: {problem}")
+        self._happened(kind, {"trigger_id": trigger_id, "sample_time": trigger.sample_time, "pulse": left})
+        return left
 
     def _guard(self, limits: Limits, now: float, age_s: float) -> str:
         """Refractory, rate and age once more, on our own clocks; the sentence where one does not hold."""
@@ -499,7 +513,8 @@ class Gate:
                 self._lose("the journal does not write")
         status = self._device.status()
         for outcome in status.outcomes:
-            self._journal.write("outcome", asdict(outcome))
+            told = {"trigger_id": outcome.trigger_id, "outcome": OUTCOMES[outcome.result], "known_at": outcome.t_mono}
+            self._journal.write("outcome", told)
         if state in LIVE and status.state == "fault":
             self._fail(f"stimulator: {status.problem}")
 

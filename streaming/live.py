@@ -114,11 +114,11 @@ class LiveDecoder:
         decoder: Decoder,
         settings: LiveSettings | None = None,
         sinks: Sequence[Callable[[Prediction], None]] = (),
-        decide: Callable[[Prediction], bool] = lambda prediction: False,
-        began: Callable[[Decoding], None] = lambda decoding: None,
         revoke: Callable[[int, int], None] = lambda first, last: None,
         marked: Callable[[MarkerSeen], None] = lambda seen: None,
         clock: Callable[[], float] = local_clock,
+        decide: Callable[[Prediction], bool] = lambda prediction: False,
+        began: Callable[[Decoding], None] = lambda decoding: None,
     ) -> None:
         self._source, self._decoder = source, decoder
         self._settings = settings or LiveSettings()
@@ -266,6 +266,8 @@ class LiveDecoder:
         mask = self._operator_mask
         if mask is not None and len(mask) != info.n_channels:
             mask = None
+        if mask is not None:
+            log.info("the operator's channel mask holds here too, from the first sample on: %d usable", mask.sum())
         pipeline = Pipeline(settings, info, self._next_seq, mask)
         reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
         if reason:

@@ -253,8 +253,9 @@ class TriggerEngine:
 
     def overdue(self) -> bool:
         """Armed for longer than the limits allow, by the stream's time."""
-        assert self.limits is not None
-        return self.state in LIVE and self.now - self._armed_at > self.limits.budget.armed_max_s * self._rate
+        if self.limits is None or self.state not in LIVE:
+            return False
+        return self.now - self._armed_at > self.limits.budget.armed_max_s * self._rate
 
     # The checks, in their order --------------------------------------------------------------------------------------
 

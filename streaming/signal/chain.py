@@ -287,8 +287,11 @@ class SignalChain:
         first = last_bin + 1 - window.shape[1]
         done = range(max(first, self._first_bin), min(last_bin + 1, self._next_bin))
         reason = REASON_START if first < self._first_bin else 0
-        if last_bin >= self._next_bin:
-            reason |= REASON_BLANK  # held back until a blanked stretch ends
+        if last_bin >= self._next_bin:  # held back until a blanked stretch ends, whatever still settles meanwhile
+            start = self.grid.first_sample(max(first, self._next_bin))
+            reason |= REASON_BLANK
+            reason |= REASON_GAP if start < self._i64[kn.SETTLE_GAP] else 0
+            reason |= REASON_START if start < self._i64[kn.SETTLE_START] else 0
         if reason:
             return reason | int(np.bitwise_or.reduce(self.reasons(done.start, done.stop), initial=0))
         return int(kn.read_window(self._rings, self._reasons, first, window, usable))

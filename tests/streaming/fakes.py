@@ -31,6 +31,7 @@ def manifest(channels: int = 4, chain: ChainSettings = QUICK, **changes: Any) ->
     facts = {
         "full_name": "fake@1",
         "participant": "P1",
+        "manifest_sha256": "5ea1",
         "array": SimpleNamespace(name="A1", labels=array.labels, sha256=array.sha256(), masked=()),
         "input": SimpleNamespace(channels=channels, bins=128, bin_rate_hz=1000, rate_hz=float(RATE)),
         "chain": chain.to_dict(),
