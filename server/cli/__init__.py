@@ -10,7 +10,7 @@ import threading
 import typer
 
 from models.errors import Fault, OperatorFault
-from server.cli import offline, serving, session
+from server.cli import journal, offline, serving, session
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 for command in (*serving.COMMANDS, *offline.COMMANDS, *session.COMMANDS):
     app.command()(command)
+app.add_typer(journal.app, name="journal")
 
 
 INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number
