@@ -73,7 +73,7 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             create_app(service, port),
-            loop="asyncio",  # uvloop takes 0.1 ms longer from the decode thread's call to the frame (docs/performance.md)
+            loop="asyncio",  # with uvloop a frame leaves 0.1 ms later (docs/performance.md)
             ws="websockets-sansio",
             ws_per_message_deflate=False,
             ws_max_size=16 * 1024,
