@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, path, stages
+from server.bench import files, path, pulse, stages
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "mua": lambda seconds: files.mua(),
     "startup": lambda seconds: path.startup(),
     "path": lambda seconds: path.path(seconds),
+    "pulse": lambda seconds: pulse.pulse(seconds),
     "fanout": lambda seconds: path.fanout(),
 }
 NEEDS_TRAIN = {"mua"}

@@ -78,10 +78,10 @@ def startup() -> dict[str, Any]:
     """Seconds from the start of `phosphene serve` to its first prediction, a stream being there already."""
     with ExitStack() as stack:
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
-        _process(stack, "-m", "server.bench.producer", name)
+        stop_at_end(stack, "-m", "server.bench.producer", name)
         time.sleep(4.0)  # the stream is there
         began = time.perf_counter()
-        _serve(stack, name, port)
+        serve_process(stack, name, port)
         wait_for(lambda: (status(port).get("predictions") or 0) > 0, 60.0)
         first = time.perf_counter() - began
         wait_for(lambda: status(port).get("state") == "running", 60.0)
@@ -97,16 +97,19 @@ def startup() -> dict[str, Any]:
 
 def _rig_and_service(stack: ExitStack) -> int:
     name, port = f"PhospheneBench-{os.getpid()}", free_port()
-    _process(stack, "-m", "server.bench.producer", name)
-    _serve(stack, name, port)
+    stop_at_end(stack, "-m", "server.bench.producer", name)
+    serve_process(stack, name, port)
     return port
 
 
-def _serve(stack: ExitStack, name: str, port: int) -> None:
-    _process(stack, "-m", "server.cli", "serve", "--source", f"lsl:name='{name}'", "--port", str(port))
+def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> None:
+    """`phosphene serve` on the stream of this name."""
+    source = ("--source", f"lsl:name='{name}'", "--port", str(port))
+    stop_at_end(stack, "-m", "server.cli", "serve", *source, *options)
 
 
-def _process(stack: ExitStack, *arguments: str) -> None:
+def stop_at_end(stack: ExitStack, *arguments: str) -> None:
+    """A Python process that ends with `stack`."""
     process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
 
     def end() -> None:
