@@ -159,21 +159,21 @@ def _copy_trials(nwb: Any, trials: Any) -> None:
 def _add_trials(nwb: Any, recording: Recording) -> None:
     """Of a recording that has only markers: a trial for each stimulation that was answered, and the others apart."""
     told = trains(recording.markers)
-    if not told:
+    answered = [train for train in told if train.perceived is not None]
+    if answered:  # pynwb writes no empty table
+        for name, description in (TRIAL_COLUMNS | {"perceived": PERCEIVED}).items():
+            nwb.add_trial_column(name, description)
+    for train in answered:
+        nwb.add_trial(**_row(recording, train), perceived=train.perceived)
+    if len(answered) == len(told):
         return
-    for name, description in (TRIAL_COLUMNS | {"perceived": PERCEIVED}).items():
-        nwb.add_trial_column(name, description)
     others = files_extra("pynwb").epoch.TimeIntervals(name=UNANSWERED, description="stimulations without a report")
     for name, description in TRIAL_COLUMNS.items():
         others.add_column(name, description)
     for train in told:
-        row = _row(recording, train)
         if train.perceived is None:
-            others.add_row(**row)
-        else:
-            nwb.add_trial(**row, perceived=train.perceived)
-    if len(others):
-        nwb.add_time_intervals(others)
+            others.add_row(**_row(recording, train))
+    nwb.add_time_intervals(others)
 
 
 def _row(recording: Recording, train: Train) -> dict[str, Any]:

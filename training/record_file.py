@@ -13,7 +13,7 @@ import numpy as np
 from models.errors import OperatorFault, RigFault
 from streaming.signal.design import BinGrid
 from streaming.signal.settings import BIN_RATE_HZ
-from streaming.sources.recorded import end_of, files_extra
+from streaming.sources.recorded import end_of, files_extra, one_line
 from training.mua_file import DATA, Runs, finish, lay_out, trains
 from training.spooled import BLOCK, SpoolRecording
 
@@ -58,9 +58,10 @@ def recover(spool: Path) -> Recorded:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.rename(out)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 has both for a disk that is full
+        why = one_line(error)
         raise RigFault(
-            f"{out} cannot be written ({error.strerror or error}); make room, then: phosphene record --recover {spool}"
+            f"{out} cannot be written ({why}); make room, then: phosphene record --recover {spool}"
         ) from error
     finally:
         recording.close()
