@@ -24,6 +24,7 @@ from streaming.predictions import Prediction
 from streaming.states import LIVE, TABLE, Event, State
 
 MINUTE_S = 60.0
+LEAST_ODDS = 1e-6  # beyond them one window would rule the mean for many time constants
 
 
 class Reason(Enum):
@@ -71,12 +72,15 @@ class TriggerSettings:
     """When a state counts as favourable, and what a prediction must rest on.
 
     A state is entered at `p_on` and left below `p_off` (unfavourable: 1 − p_on and 1 − p_off); it must have lasted
-    `dwell_hops` predictions, and hold at the moment of the decision.
+    `dwell_hops` predictions, and hold at the moment of the decision. With `smoothing_s` what is compared is the
+    probability of the running mean of the log odds, which forgets with this time constant: a state that lasts seconds
+    is read better from several windows than from one (docs/experiment.md). It begins anew behind every null.
     """
 
     p_on: float = 0.70
     p_off: float = 0.60
     dwell_hops: int = 3
+    smoothing_s: float = 0.0
     max_age_s: float = 0.050
     settled_s: float = 1.0
 
@@ -87,11 +91,14 @@ class TriggerSettings:
             )
         if not 1 <= self.dwell_hops <= 50 or not 0 < self.max_age_s <= 0.2 or not 1.0 <= self.settled_s <= 60.0:
             raise OperatorFault("trigger: expected dwell_hops in 1-50, max_age_s up to 0.2 and settled_s in 1-60")
+        if not 0 <= self.smoothing_s <= 10.0:
+            raise OperatorFault(f"trigger: found smoothing_s {self.smoothing_s}, expected 0 to 10 s")
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Stimulate now. Where `shadow`, the word is would-fire; where the trial is a sham, nothing leaves either."""
+    """Stimulate now. Where `shadow`, the word is would-fire; where the trial is a sham, nothing leaves either.
+    `probability` is the one that was compared: smoothed, where the settings say so."""
 
     trial_index: int
     trial: Trial
@@ -183,7 +190,8 @@ class TriggerEngine:
         self.state = State.DISARMED
         self._rate = rate_hz
         self._min_usable = min_usable_channels
-        self._steps = device_steps
+        patterns = limits.patterns if limits is not None else ()
+        self._given = {(p.electrode, p.current_ua): p.quantised(*device_steps) for p in patterns}
         self.real = Progress(dict(day_uc or {}))
         self.shadow = Progress(dict(day_uc or {}))
         self._epoch: int | None = None
@@ -193,6 +201,7 @@ class TriggerEngine:
         self._good_since: int | None = None
         self._waiting_since: int | None = None
         self._in_state = False
+        self._log_odds: tuple[float, int] | None = None  # the running mean, and the moment that it belongs to
         self.dwell = 0
 
     # The table -------------------------------------------------------------------------------------------------------
@@ -212,7 +221,7 @@ class TriggerEngine:
         if to is State.SHADOW or event is Event.CONFIRM:
             self.shadow = Progress(dict(self.real.day_uc))
             self._armed_at, self._good_since, self._waiting_since = self.now, None, None
-            self._in_state, self.dwell = False, 0
+            self._in_state, self._log_odds, self.dwell = False, None, 0
         self.state = to
         return to
 
@@ -225,7 +234,8 @@ class TriggerEngine:
             self.handle(Event.RECOVER)
         plan, limits, progress = self.plan, self.limits, self.progress
         trial = plan.trials[progress.next_trial] if plan and progress.next_trial < len(plan.trials) else None
-        self._dwell(trial, prediction.probability)
+        probability = self._smooth(prediction.probability)
+        self._dwell(trial, probability)
         bad = self._why_not_now(prediction, conditions, newer)
         if bad is not None:
             self._good_since = self._waiting_since = None
@@ -236,14 +246,14 @@ class TriggerEngine:
             return Inhibited(Reason.UNSETTLED)
         if plan is None or limits is None or trial is None:
             return Inhibited(Reason.PLAN)
-        unlawful = self._why_not_lawful(limits, trial.pattern.quantised(*self._steps), progress)
+        unlawful = self._why_not_lawful(limits, self._delivered(trial), progress)
         if unlawful is not None:
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = self.now
-        reason = self._why_not_wanted(plan, trial, prediction.probability) or unlawful
+        reason = self._why_not_wanted(plan, trial, probability) or unlawful
         if reason is None and self._waiting_since is not None:
-            return self._fire(trial, prediction, self._waiting_since)
+            return self._fire(trial, prediction, probability, self._waiting_since)
         return Inhibited(reason or Reason.PLAN)
 
     @property
@@ -311,6 +321,21 @@ class TriggerEngine:
         self.now = max(self.now, at)
         return newer
 
+    def _smooth(self, probability: float | None) -> float | None:
+        """The probability of the running mean of the log odds; what is no probability is given back, and ends it."""
+        tau_s = self.settings.smoothing_s
+        if not _is_probability(probability) or tau_s == 0:
+            self._log_odds = None
+            return probability
+        assert probability is not None
+        bounded = min(max(probability, LEAST_ODDS), 1.0 - LEAST_ODDS)
+        odds = math.log(bounded / (1.0 - bounded))
+        if self._log_odds is not None:
+            mean, at = self._log_odds
+            odds += math.exp(-(self.now - at) / (tau_s * self._rate)) * (mean - odds)
+        self._log_odds = odds, self.now
+        return 1.0 / (1.0 + math.exp(-odds))
+
     def _dwell(self, trial: Trial | None, probability: float | None) -> None:
         """How many predictions in a row have been in the state that the trial waits for."""
         if trial is None or not _is_probability(probability):
@@ -323,13 +348,17 @@ class TriggerEngine:
             self._in_state = False
         self.dwell = self.dwell + 1 if self._in_state else 0
 
+    def _delivered(self, trial: Trial) -> Pattern:
+        """What the device makes of the trial's pattern."""
+        return self._given[trial.pattern.electrode, trial.pattern.current_ua]
+
     def _in_refractory(self) -> bool:
         last = self.progress.last_pulse
         if last is None or self.limits is None:
             return False
         return self.now - last < math.ceil(self.limits.budget.refractory_s * self._rate)
 
-    def _fire(self, trial: Trial, prediction: Prediction, waiting_since: int) -> Trigger:
+    def _fire(self, trial: Trial, prediction: Prediction, probability: float | None, waiting_since: int) -> Trigger:
         shadow, progress = self.state is State.SHADOW, self.progress
         waited_s = (self.now - waiting_since) / self._rate
         trigger = Trigger(
@@ -339,12 +368,12 @@ class TriggerEngine:
             epoch=prediction.epoch,
             last_sample=prediction.last_sample,
             sample_time=prediction.sample_time,
-            probability=prediction.probability or 0.0,
+            probability=probability or 0.0,
             dwell=self.dwell,
             waited_s=waited_s,
             shadow=shadow,
         )
-        progress.add(self.now, trial, trial.pattern.quantised(*self._steps), waited_s)
+        progress.add(self.now, trial, self._delivered(trial), waited_s)
         self._waiting_since, self.dwell, self._in_state = None, 0, False
         if not shadow:
             self.handle(Event.PULSE)

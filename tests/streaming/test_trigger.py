@@ -59,10 +59,16 @@ def prediction(hop: int, probability: float | None = 0.9, **changes: object) -> 
 class Run:
     """An engine and its predictions, ten milliseconds apart."""
 
-    def __init__(self, found: Limits | None = None, plan: Plan | None = None, state: State = State.ARMED) -> None:
+    def __init__(
+        self,
+        found: Limits | None = None,
+        plan: Plan | None = None,
+        state: State = State.ARMED,
+        thresholds: TriggerSettings | None = None,
+    ) -> None:
         self.limits = found or limits()
         self.engine = TriggerEngine(
-            TriggerSettings(), self.limits, plan or simple_plan(self.limits), RATE, min_usable_channels=64
+            thresholds or TriggerSettings(), self.limits, plan or simple_plan(self.limits), RATE, min_usable_channels=64
         )
         self.hop = 0
         if state is State.SHADOW:
@@ -226,6 +232,30 @@ def test_threshold_hysteresis_and_dwell() -> None:
     assert run.reason(0.9) is Reason.DWELL
     assert run.reason(0.59) is Reason.THRESHOLD
     assert run.reason(0.9) is Reason.DWELL, "below p_off the state ended"
+
+
+def test_a_smoothed_probability_is_that_of_the_mean_log_odds() -> None:
+    run = Run(thresholds=TriggerSettings(smoothing_s=0.5)).settle(0.5, 10.0)
+    high, keep, odds = 0.9, math.exp(-HOP / RATE / 0.5), 0.0
+    decision, hop = run.push(0.5), 0
+    while not isinstance(decision, Trigger):
+        odds = keep * odds + (1 - keep) * math.log(high / (1 - high))
+        decision, hop = run.push(high), hop + 1
+    assert decision.probability == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-12)
+    first = math.ceil(math.log(1 - math.log(0.7 / 0.3) / math.log(high / (1 - high))) / math.log(keep))
+    assert hop == first + 2, "where the mean reaches p_on, and two predictions of dwell later"
+
+
+def test_smoothing_counts_time_and_begins_anew_behind_a_null() -> None:
+    run = Run(thresholds=TriggerSettings(smoothing_s=0.5)).settle(0.01, 10.0)
+    run.hop += 40  # skipped windows: the mean forgets as if they had been there
+    run.push(0.9)
+    keep = math.exp(-41 * HOP / RATE / 0.5)
+    low, high = (math.log(p / (1 - p)) for p in (0.01, 0.9))
+    assert run.engine._log_odds == (pytest.approx(keep * low + (1 - keep) * high), run.engine.now)
+    assert run.reason(None, flags=("blanking",)) is Reason.PROBABILITY
+    run.push(1.0)
+    assert run.engine._log_odds == (pytest.approx(math.log(1e6), rel=1e-3), run.engine.now), "bounded, and alone"
 
 
 def test_the_order_of_the_checks() -> None:
@@ -392,7 +422,15 @@ def test_a_plan_that_cannot_be(arms: tuple[str, ...], fraction: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"p_on": 0.6, "p_off": 0.6}, {"p_on": 1.0}, {"dwell_hops": 0}, {"max_age_s": 1.0}, {"settled_s": 0.5}]
+    "wrong",
+    [
+        {"p_on": 0.6, "p_off": 0.6},
+        {"p_on": 1.0},
+        {"dwell_hops": 0},
+        {"max_age_s": 1.0},
+        {"settled_s": 0.5},
+        {"smoothing_s": 11.0},
+    ],
 )
 def test_thresholds_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(OperatorFault, match=r"found|expected"):
