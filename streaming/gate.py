@@ -169,7 +169,7 @@ class Gate:
             journal=self._journal.healthy and self._journal.ids_left > 0,
         )
         if conditions != self._conditions and self.engine.state in (State.SHADOW, *LIVE):
-            self._journal.write("conditions", {"seq": prediction.seq, **asdict(conditions)})
+            self._journal.write("conditions", {"seq": prediction.seq, **conditions.as_fields()})
             self._conditions = conditions
         return conditions
 
@@ -232,8 +232,10 @@ class Gate:
                 "refused": refused,
                 "limits_sha256": limits.sha256,
                 "bundle_sha256": decoding.bundle_sha256 if decoding else "",
-                "thresholds": asdict(self.thresholds),
-                "conditions": asdict(conditions),
+                "p_on": self.thresholds.p_on,
+                "p_off": self.thresholds.p_off,
+                "dwell_hops": self.thresholds.dwell_hops,
+                "conditions": conditions.as_fields(),
             },
         )
         if refused:

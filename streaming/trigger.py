@@ -63,6 +63,10 @@ class Conditions:
     device: bool = True
     journal: bool = True
 
+    def as_fields(self) -> dict[str, bool]:
+        """For the journal (`asdict` costs twenty times as much)."""
+        return {"fresh": self.fresh, "lease": self.lease, "device": self.device, "journal": self.journal}
+
 
 GOOD = Conditions()
 
