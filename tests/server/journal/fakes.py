@@ -122,7 +122,8 @@ def taken(journal: Journal) -> str:
 
 def lived_in(path: Path, clock: FakeClocks, pulses: int = 3) -> str:
     """A run that armed, fired and ended; its id."""
-    journal = Journal(path, {"participant": "p07", "session": "s1"}, limits(), clocks=clock.clocks())
+    about = {"participant": "p07", "session": "s1"}
+    journal = Journal(path, about, limits(), run_id=f"r{clock.wall:.0f}", clocks=clock.clocks())
     journal.write("connection", {"source": "live", "rate_hz": 30_000.0})
     for event, before, after in (("request", "DISARMED", "ARMING"), ("confirm", "ARMING", "ARMED")):
         journal.write("transition", {"from": before, "to": after, "event": event, "reason": "a test"})

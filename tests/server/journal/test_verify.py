@@ -153,6 +153,18 @@ def test_any_byte_of_the_file(original, copy, data):
         assert str(copy) in str(fault)  # noqa: PT017
 
 
+def test_any_page_of_the_file(original, copy):
+    """As a disk loses them."""
+    content = original.read_bytes()
+    found = []
+    for at in range(0, len(content), 4096):
+        copy.write_bytes(content[:at] + bytes(4096) + content[at + 4096 :])
+        with pytest.raises(JournalFault) as fault:
+            verify(copy)
+        found.append(str(fault.value))
+    assert any("cannot be read" in line for line in found)
+
+
 @pytest.mark.parametrize(
     "sql",
     ["DELETE FROM head", "INSERT INTO head SELECT * FROM head", "UPDATE head SET count = 'all'", "DROP TABLE head"],
