@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,24 @@ from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, build, pool
 from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.settings import NormaliserSettings
-from training.data import LEAST_SHARE, Session, open_sessions
+from training.data import Session, open_sessions
 from training.frozen import describe, freeze, read
 from training.pretrain import chosen_normaliser, load_encoder, read_settings
-from training.readout import Readout, chance, fit, permuted, score
+from training.readout import Readout, chance, fit, percent, permuted, score
+from training.trials import (
+    LEAST_TRIALS,
+    TRAINING_PART,
+    Trials,
+    gather,
+    golden,
+    join,
+    min_usable_channels,
+    part,
+    rarely_usable,
+    stimulus,
+    training_ends,
+)
 
-TRAINING_PART = 0.8
-LEAST_TRIALS = 40  # in the fitting part; below this no probe is fitted
-LEAST_USABLE = 0.9  # of the session's usual channels, for a trial to count
-AGREEMENT = 0.9  # correlation with the full array's score that sets min_usable_channels
-GOLDEN_WINDOWS = 8
 SAME_SESSIONS = "same sessions, later trials"
 ROWS = {
     "probe": "probe",
@@ -48,23 +57,6 @@ ROWS = {
     "window_observer": "ideal observer of the window, level A",
     "state_observer": "observer who knows the state",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Trials:
-    """Windows (n, channels, bins), usable (n, channels), answers (n,), and what was done; in order of time."""
-
-    windows: NDArray[np.float32]
-    usable: NDArray[np.bool_]
-    perceived: NDArray[np.bool_]
-    electrode: NDArray[np.int64]
-    current_ua: NDArray[np.float64]
-    state_known: NDArray[np.float64]  # what two observers of the simulated participant say, NaN where there is none
-    window_known: NDArray[np.float64]
-    rejected: int
-
-    def __len__(self) -> int:
-        return len(self.perceived)
 
 
 def probe(checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None) -> None:
@@ -109,9 +101,9 @@ def fit_probes(encoder: Encoder, sessions: list[Session], later: dict[str, list[
     fitted = {}
     for name in PROBES:
         parts = [gather(session, name, encoder.config.bins) for session in sessions]
-        training = join([_part(part, 0, TRAINING_PART) for part in parts])
-        test = join([_part(part, TRAINING_PART, 1) for part in parts])
-        counts = [min(part.perceived.sum(), (~part.perceived).sum()) for part in (training, test)]
+        training = join([part(one, 0, TRAINING_PART) for one in parts])
+        test = join([part(one, TRAINING_PART, 1) for one in parts])
+        counts = [min(one.perceived.sum(), (~one.perceived).sum()) for one in (training, test)]
         if len(training) >= LEAST_TRIALS and min(counts) >= 2:
             others = {
                 key: join([gather(one, name, encoder.config.bins) for one in group]) for key, group in later.items()
@@ -146,8 +138,8 @@ def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> Fi
             if np.isfinite(told).all():
                 metrics[key][name] = score(told, test.perceived, readout.prevalence)
         metrics[key]["rejected_trials"] = test.rejected
-    least = min_usable_channels(encoder, readout, training)
-    return FittedProbe(readout, metrics, len(training), least, _golden(tests[SAME_SESSIONS]))
+    least = min_usable_channels(partial(embed, encoder), readout.weight, training)
+    return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]))
 
 
 def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[Trials], NDArray[Any]]]:
@@ -166,89 +158,8 @@ def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[T
         "untrained_encoder": lambda trials: embed(untrained, trials),
         "raw_mua": raw,
         "principal_components": lambda trials: pca.transform(raw(trials)),
-        "stimulus_only": lambda trials: _stimulus(trials, electrodes),
+        "stimulus_only": lambda trials: stimulus(trials, electrodes),
     }
-
-
-def _stimulus(trials: Trials, electrodes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Which of `electrodes`, and ln(current) for each of them."""
-    which = trials.electrode[:, None] == electrodes
-    return np.hstack([which, which * np.log(np.maximum(trials.current_ua, 1e-3))[:, None]])
-
-
-def min_usable_channels(encoder: Encoder, readout: Readout, trials: Trials) -> int:
-    """The fewest randomly chosen channels, in steps of a sixteenth of the array, whose scores correlate with the full
-    array's by at least AGREEMENT."""
-    rng, channels = np.random.default_rng(0), encoder.config.channels
-    full = embed(encoder, trials) @ readout.weight
-    order = np.argsort(rng.random(trials.usable.shape) + ~trials.usable, axis=1)
-    least, step = channels, max(1, channels // 16)
-    for n in range(channels - step, 0, -step):
-        fewer = trials.usable.copy()
-        np.put_along_axis(fewer, order[:, n:], False, axis=1)
-        if np.corrcoef(full, embed(encoder, trials, fewer) @ readout.weight)[0, 1] < AGREEMENT:
-            break
-        least = n
-    return least
-
-
-# Trials to features --------------------------------------------------------------------------------------------------
-
-
-def gather(session: Session, name: str, length: int) -> Trials:
-    """The trials of a session whose window for probe `name` is whole and has most of the session's channels."""
-    trials, rows = session.header.trials, valid_trials(session, name, length)
-    first_bins = session.trial_bins(name, length)[rows]
-    windows, usable = session.windows(first_bins, length) if len(rows) else _nothing(session, length)
-    kept = [trials[row] for row in rows]
-    return Trials(
-        windows=windows,
-        usable=usable,
-        perceived=np.array([trial.perceived for trial in kept], bool),
-        electrode=np.array([trial.electrode for trial in kept], np.int64),
-        current_ua=np.array([trial.current_ua for trial in kept], np.float64),
-        state_known=np.array([trial.observers.get("state", np.nan) for trial in kept], np.float64),
-        window_known=np.array([trial.observers.get(name, np.nan) for trial in kept], np.float64),
-        rejected=len(trials) - len(kept),
-    )
-
-
-def valid_trials(session: Session, name: str, length: int) -> NDArray[np.int64]:
-    """Which trials `gather` takes."""
-    first_bins = session.trial_bins(name, length)
-    rows = np.flatnonzero(np.isin(first_bins, session.allowed(length)))
-    if not len(rows):
-        return rows
-    channels = np.array([session.usable[b : b + length].all(axis=0).sum() for b in first_bins[rows]])
-    return rows[channels >= LEAST_USABLE * np.median(channels)]
-
-
-def training_ends(sessions: list[Session], length: int) -> dict[int, int]:
-    """For each session the bin with which the first window begins that any probe is tested on."""
-    ends = {}
-    for i, session in enumerate(sessions):
-        ends[i] = len(session.usable)
-        for name in PROBES:
-            rows = valid_trials(session, name, length)
-            tested = session.trial_bins(name, length)[rows[round(TRAINING_PART * len(rows)) :]]
-            ends[i] = min([ends[i], *tested.tolist()])
-    return ends
-
-
-def _nothing(session: Session, length: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    channels = session.usable.shape[1]
-    return np.empty((0, channels, length), np.float32), np.empty((0, channels), bool)
-
-
-def _part(trials: Trials, start: float, end: float) -> Trials:
-    rows = slice(round(start * len(trials)), round(end * len(trials)))
-    arrays = {name: value[rows] for name, value in vars(trials).items() if name != "rejected"}
-    return Trials(**arrays, rejected=trials.rejected if start == 0 else 0)
-
-
-def join(parts: list[Trials]) -> Trials:
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]) if name != "rejected"}
-    return Trials(**arrays, rejected=sum(part.rejected for part in parts))
 
 
 @torch.no_grad()
@@ -260,14 +171,6 @@ def embed(encoder: Encoder, trials: Trials, usable: NDArray[np.bool_] | None = N
         for k in range(0, len(trials), 64)
     ]
     return torch.cat(parts).numpy().astype(np.float64)
-
-
-def _golden(test: Trials) -> Trials:
-    """A few test trials, the later ones with ever more channels taken away, for the golden vectors."""
-    few = _part(test, 0, min(1.0, GOLDEN_WINDOWS / len(test)))
-    rng = np.random.default_rng(0)
-    lost = np.linspace(0, 0.4, len(few))[:, None]
-    return Trials(**vars(few) | {"usable": few.usable & (rng.random(few.usable.shape) >= lost)})
 
 
 # Writing and showing -------------------------------------------------------------------------------------------------
@@ -321,18 +224,11 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
         "probes": described,
     }
     out.mkdir(parents=True, exist_ok=True)
-    golden = join([one.golden for one in fitted.values()])
-    np.savez(out / "golden.npz", windows=golden.windows, usable=golden.usable)
+    shown = join([one.golden for one in fitted.values()])
+    np.savez(out / "golden.npz", windows=shown.windows, usable=shown.usable)
     draft = out / "probes.json.draft"
     draft.write_text(json.dumps(content))
     os.replace(draft, out / "probes.json")
-
-
-def rarely_usable(sessions: list[Session]) -> list[int]:
-    """Channels (1-based) that were usable in less than half of the sessions' bins; bins without any do not count."""
-    bins = sum(int(session.usable.any(axis=1).sum()) for session in sessions)
-    usable = sum(session.usable.sum(axis=0) for session in sessions)
-    return [int(channel) + 1 for channel in np.flatnonzero(usable < LEAST_SHARE * bins)]
 
 
 def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None:
@@ -343,10 +239,3 @@ def show(fitted: dict[str, FittedProbe], console: Console | None = None) -> None
         if any(found):
             table.add_row(words, *map(percent, found))
     (console or Console()).print(table)
-
-
-def percent(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "–"
-    low, high = found["interval"]
-    return f"{100 * found['balanced_accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

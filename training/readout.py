@@ -3,6 +3,8 @@
 Standard scaler, then a logistic regression with balanced classes whose C is chosen by blocked cross-validation (five
 contiguous folds, so that neighbouring trials never sit on both sides; the strongest penalty within one standard error
 of the best), then Platt's scaling of the out-of-fold scores, its slope never negative.
+An older probe may serve as anchor: its score is one more feature, all but free of penalty, so that few trials only
+calibrate it again, and many turn away from it as far as they must. What comes out is one weight vector all the same.
 A percept is called where the calibrated probability exceeds the training prevalence, the rule that is optimal for
 balanced accuracy.
 """
@@ -21,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 FOLDS = 5
 C_GRID = tuple(10.0**k for k in range(-5, 3))
+FREE = 30.0  # the anchor's score is scaled by so much, and its penalty divided by the square of it
 GRID_STEPS = 200  # a penalty so weak that it has not settled by then overfits, and is not chosen; the last fit settles
 RESAMPLES = 2000
 Features = NDArray[np.floating[Any]]
@@ -47,8 +50,9 @@ class Readout:
         return self.slope * self.weight, self.slope * self.bias + self.offset
 
 
-def fit(features: Features, labels: Labels, c: float | None = None) -> Readout:
-    """Fits to trials in order of time; `c` fixes what cross-validation would choose.
+def fit(features: Features, labels: Labels, c: float | None = None, anchor: Features | None = None) -> Readout:
+    """Fits to trials in order of time; `c` fixes what cross-validation would choose. `anchor` is the weight vector of
+    an older probe of the same features.
 
     Raises:
         ValueError: fewer than two trials of a class in some fold's training part.
@@ -59,10 +63,10 @@ def fit(features: Features, labels: Labels, c: float | None = None) -> Readout:
     for fold in folds:
         rest = np.ones(len(labels), bool)
         rest[fold] = False
-        for row, (weight, bias) in zip(scores, _regressions(features[rest], labels[rest], grid), strict=True):
+        for row, (weight, bias) in zip(scores, _regressions(features[rest], labels[rest], grid, anchor), strict=True):
             row[fold] = features[fold] @ weight + bias
     chosen = _choose(labels, scores, folds)
-    ((weight, bias),) = _regressions(features, labels, (grid[chosen],))
+    ((weight, bias),) = _regressions(features, labels, (grid[chosen],), anchor)
     platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None], labels)
     slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     prevalence = float(labels.mean())
@@ -74,7 +78,7 @@ def fit(features: Features, labels: Labels, c: float | None = None) -> Readout:
 def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]]) -> int:
     """The strongest penalty whose area under the curve is within a standard error of the best, over folds."""
     both = [fold for fold in folds if 0 < labels[fold].mean() < 1]
-    if not both:
+    if not both or len(scores) == 1:
         return 0
     auc = np.array([[roc_auc_score(labels[fold], row[fold]) for fold in both] for row in scores])
     best = int(np.argmax(auc.mean(axis=1)))
@@ -83,7 +87,7 @@ def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.
 
 
 def _regressions(
-    features: Features, labels: Labels, grid: tuple[float, ...]
+    features: Features, labels: Labels, grid: tuple[float, ...], anchor: Features | None = None
 ) -> list[tuple[NDArray[np.float64], float]]:
     """Weight and bias on the unscaled features, for each C. With more features than trials the problem is solved in the
     span of the trials, where its solution lies: the same answer, faster."""
@@ -97,13 +101,20 @@ def _regressions(
         size, u = np.linalg.eigh(scaled @ scaled.T)
         kept = size > 1e-9 * size[-1]
         scaled, back = u[:, kept] * np.sqrt(size[kept]), scaled.T @ (u[:, kept] / np.sqrt(size[kept]))
+    anchored = None
+    if anchor is not None and (spread := float((features @ anchor).std())) > 0:
+        anchored = FREE / spread * anchor
+        scaled = np.hstack([scaled, ((features - mean) @ anchored)[:, None]])
     found = []
     steps = 5000 if len(grid) == 1 else GRID_STEPS
     for c in grid:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if len(grid) > 1 else "default", ConvergenceWarning)
             model = LogisticRegression(C=c, class_weight="balanced", max_iter=steps).fit(scaled, labels)
-        weight = (model.coef_[0] if back is None else back @ model.coef_[0]) / scale
+        own = model.coef_[0] if anchored is None else model.coef_[0, :-1]
+        weight = (own if back is None else back @ own) / scale
+        if anchored is not None:
+            weight += model.coef_[0, -1] * anchored
         found.append((weight, float(model.intercept_[0] - weight @ mean)))
     return found
 
@@ -135,6 +146,17 @@ def score(probability: NDArray[np.float64], labels: Labels, prevalence: float, s
     }
 
 
+def gain(called: Labels, other: Labels, labels: Labels, seed: int = 0) -> dict[str, Any]:
+    """By how much `called` exceeds `other` in balanced accuracy, on the same trials, drawn together."""
+    draws = np.random.default_rng(seed).integers(len(labels), size=(RESAMPLES, len(labels)))
+    y, better = labels[draws], ((called == labels).astype(int) - (other == labels))[draws]
+    with np.errstate(invalid="ignore"):
+        resampled = ((better * y).sum(1) / y.sum(1) + (better * ~y).sum(1) / (~y).sum(1)) / 2
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    found = balanced_accuracy(labels, called) - balanced_accuracy(labels, other)
+    return {"balanced_accuracy": found, "interval": [float(low), float(high)]}
+
+
 def _calibration_error(probability: NDArray[np.float64], labels: Labels, bins: int = 10) -> float:
     """Mean distance of observed from predicted rate over ten bins of equally many trials."""
     parts = np.array_split(np.argsort(probability), bins)
@@ -142,10 +164,12 @@ def _calibration_error(probability: NDArray[np.float64], labels: Labels, bins: i
     return float(sum(gaps) / len(labels))
 
 
-def permuted(features: Features, labels: Labels, c: float, repeats: int = 20) -> list[Readout]:
+def permuted(
+    features: Features, labels: Labels, c: float, repeats: int = 20, anchor: Features | None = None
+) -> list[Readout]:
     """The same readout, fitted to permuted labels again and again."""
     rng = np.random.default_rng(0)
-    return [fit(features, rng.permutation(labels), c) for _ in range(repeats)]
+    return [fit(features, rng.permutation(labels), c, anchor) for _ in range(repeats)]
 
 
 def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[str, Any]:
@@ -157,3 +181,10 @@ def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[
         "interval": [float(low), float(high)],
         "permutations": len(readouts),
     }
+
+
+def percent(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    low, high = found["interval"]
+    return f"{100 * found['balanced_accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

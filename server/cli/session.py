@@ -55,4 +55,18 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-COMMANDS = (record,)
+def calibrate(
+    recordings: Annotated[list[Path], typer.Argument(help="NWB files of `phosphene record` or `phosphene mua`.")],
+    out: Annotated[Path, typer.Option(help="Folder of bundles: the next version is written there.")],
+    model: Annotated[str, typer.Option(help="NAME[@VERSION] of the bundle whose encoder is kept.")] = "default",
+    participant: Annotated[str | None, typer.Option(help="Who it is, where the recordings do not say.")] = None,
+) -> None:
+    """Fit both probes of a bundle anew to today's trials, as the bundle's next version."""
+    from server.settings import load
+    from training.calibrate import calibrate
+    from training.calibration_table import show
+
+    show(calibrate(recordings, model, load(None).bundles, out, participant))
+
+
+COMMANDS = (record, calibrate)
