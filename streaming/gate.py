@@ -26,13 +26,13 @@ from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import state_marker, trigger_marker
-from streaming.stimulators.stimulator import NotSent, Stimulator
+from streaming.stimulators.stimulator import NotSent, Status, Stimulator
 from streaming.trigger import Conditions, Inhibited, Reason, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 
 Fields = dict[str, Any]
-OUTCOMES = {"delivered": "fired", "refused": "refused", "unknown": "unknown"}  # in the journal's words
+HIDDEN = ("probability", "arm")  # in a blind experiment
 
 
 class Journal(Protocol):
@@ -73,7 +73,20 @@ class _Counts:
     shams: int = 0
     dropped: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # since they were last written
+    inhibited: Counter[str] = field(default_factory=Counter)  # ever
     last_reason: str = Reason.DISARMED.name
+
+
+@dataclass(frozen=True, slots=True)
+class GateStatistics:
+    """Counts since the start; `inhibited` by the name of the reason."""
+
+    state: State
+    triggers: int
+    would_fire: int
+    shams: int
+    dropped: int
+    inhibited: Mapping[str, int]
 
 
 class Gate:
@@ -116,10 +129,10 @@ class Gate:
         self._shadow_ids = itertools.count()
         self._fired = deque(sorted(self._monotonic() - ago_s for ago_s in pulses_ago_s))  # of the last minute
         self._last_seq = -1
-        self._last_prediction = self._limits_seen = self._monotonic()
+        self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
         self._conditions: Conditions | None = None
         self._limits_problem = ""
-        self._progress: dict[str, Any] = {}
+        self._because = "nobody has armed it since the start"
         self.engine = self._build()
 
     # On the decode thread --------------------------------------------------------------------------------------------
@@ -133,17 +146,17 @@ class Gate:
                 self._lose("another stream or bundle")
                 self._rebuild()
 
-    def predict(self, prediction: Prediction) -> bool:
-        """The decision, and the pulse if there is to be one. True where one left: its artifact is on the way."""
+    def predict(self, prediction: Prediction) -> str | None:
+        """The decision, and the pulse if there is to be one. Where one left, its id: its artifact is on the way."""
         with self._lock:
             try:
                 return self._predict(prediction)
             except Exception as error:  # whatever it is: no pulse, and none until a person has looked
                 log.exception("the trigger failed")
                 self._fail(f"the trigger failed: {error}")
-                return False
+                return None
 
-    def _predict(self, prediction: Prediction) -> bool:
+    def _predict(self, prediction: Prediction) -> str | None:
         now = self._monotonic()
         self._watch(now)
         self._silent(now)
@@ -153,10 +166,11 @@ class Gate:
         self._last_seq = prediction.seq
         if isinstance(decision, Inhibited):
             self._counts.reasons[decision.reason.name] += 1
+            self._counts.inhibited[decision.reason.name] += 1
             self._counts.last_reason = decision.reason.name
             if self.engine.overdue():
                 self._lose("armed for as long as the limits allow")
-            return False
+            return None
         return self._carry_out(decision, conditions, now)
 
     def _stamp(self, prediction: Prediction, now: float) -> Conditions:
@@ -165,7 +179,7 @@ class Gate:
         conditions = Conditions(
             fresh=abs(age_s) <= self.thresholds.max_age_s or self._recorded(),
             lease=now - self._lease.renewed <= self.settings.lease_inhibits_s,
-            device=self._device.status().state == "idle",
+            device=self._device_status().state == "idle",
             journal=self._journal.healthy and self._journal.ids_left > 0,
         )
         if conditions != self._conditions and self.engine.state in (State.SHADOW, *LIVE):
@@ -173,7 +187,7 @@ class Gate:
             self._conditions = conditions
         return conditions
 
-    def _carry_out(self, trigger: Trigger, conditions: Conditions, now: float) -> bool:
+    def _carry_out(self, trigger: Trigger, conditions: Conditions, now: float) -> str | None:
         limits, decoding = self.engine.limits, self._decoding
         assert limits is not None
         trial = trigger.trial
@@ -240,7 +254,7 @@ class Gate:
         )
         if refused:
             if trigger_id is not None:
-                self._journal.write("outcome", {"trigger_id": trigger_id, "outcome": "not_fired"})
+                self._journal.write("outcome", {"trigger_id": trigger_id, "result": "not_fired"})
             self._counts.dropped += 1
             self._lose(refused)
         elif left:
@@ -252,8 +266,19 @@ class Gate:
                 self._announce(marker)
         if problem:
             self._fail(f"stimulator: {problem}")
-        self._happened(kind, {"trigger_id": trigger_id, "sample_time": trigger.sample_time, "pulse": left})
-        return left
+        blind = plan is not None and plan.blind
+        told: Fields = {
+            "trigger_id": trigger_id,
+            "seq": trigger.seq,
+            "sample_time": trigger.sample_time,
+            "trial": trigger.trial_index,
+            "electrode": trial.pattern.electrode,
+            "current_ua": trial.pattern.current_ua,
+            "refused": refused,
+        }
+        told |= {key: None for key in HIDDEN} if blind else {"probability": trigger.probability, "arm": trial.arm}
+        self._happened("sham" if trial.sham and not blind else kind, told)
+        return trigger_id if left else None
 
     def _guard(self, limits: Limits, now: float, age_s: float) -> str:
         """Refractory, rate and age once more, on our own clocks; the sentence where one does not hold."""
@@ -311,7 +336,7 @@ class Gate:
                 self._move(Event.EXPIRE, "arming was refused")
                 raise
             self._lease = _Lease(secrets.token_urlsafe(16), renewed=self._monotonic())
-            self._last_prediction = self._monotonic()
+            self._last_prediction = self._armed_since = self._monotonic()
             plan = self.engine.plan
             self._journal.write("plan", {"sha256": plan.sha256 if plan else "", "seed": plan.seed if plan else 0})
             self._move(Event.CONFIRM, "confirmed")
@@ -375,13 +400,19 @@ class Gate:
 
     def watch(self) -> None:
         """Ten times a second, from a thread that is not the decode thread: what must not wait for a prediction."""
+        now = self._monotonic()
+        look = now - self._limits_seen >= self.settings.limits_looked_at_s
+        found = self._limits_on_disk() if look else None  # the disk is never waited for with the lock held
         with self._lock:
-            now = self._monotonic()
-            self._watch(now)
-            self._silent(now)
-            if now - self._limits_seen >= self.settings.limits_looked_at_s:
-                self._limits_seen = now
-                self._look_at_limits()
+            try:
+                self._watch(now)
+                self._silent(now)
+                if look:
+                    self._limits_seen = now
+                    self._compare_limits(found)
+            except Exception as error:
+                log.exception("the trigger's watch failed")
+                self._fail(f"the trigger's watch failed: {error}")
             if self._counts.reasons:
                 self._journal.write("inhibited", dict(self._counts.reasons))
                 self._counts.reasons.clear()
@@ -407,7 +438,7 @@ class Gate:
         found = [self._limits_problem] if self._limits_problem else []
         if not self._journal.healthy:
             found.append("the journal does not write")
-        status = self._device.status()
+        status = self._device_status()
         if status.state == "fault":
             found.append(f"the stimulator {capabilities.name} is at fault: {status.problem}")
         if decoding is None or self._monotonic() - self._last_prediction > self.settings.stream_disarms_s:
@@ -426,41 +457,88 @@ class Gate:
             found.append(f"limits are of participant {limits.participant!r}, the stream of {decoding.participant!r}")
         return found
 
-    def status(self) -> Fields:
-        """The body of GET /v1/trigger."""
+    def statistics(self) -> GateStatistics:
         with self._lock:
-            now, engine, counts = self._monotonic(), self.engine, self._counts
-            limits, plan, progress = engine.limits, engine.plan, engine.progress
-            device = self._device.status()
-            blind = plan is not None and plan.blind
+            counts = self._counts
+            return GateStatistics(
+                self.engine.state,
+                counts.triggers,
+                counts.would_fire,
+                counts.shams,
+                counts.dropped,
+                dict(counts.inhibited),
+            )
+
+    def shown(self, prediction: Prediction) -> Prediction:
+        """What clients see of it: no probability while a blind experiment is armed."""
+        return replace(prediction, probability=None) if self.blind and self.engine.state in LIVE else prediction
+
+    @property
+    def blind(self) -> bool:
+        return self.engine.plan is not None and self.engine.plan.blind
+
+    def status(self) -> Fields:
+        """The body of GET /v1/trigger. In a blind experiment nothing in it tells the condition, as far as counts of
+        what was delivered do not: those are never hidden."""
+        with self._lock:
+            now, engine, counts, blind = self._monotonic(), self.engine, self._counts, self.blind
+            device, capabilities = self._device_status(), self._device.capabilities
+            state, live = engine.state, engine.state in LIVE
             return {
-                "state": engine.state.value,
+                "state": state.value,
                 "reason": "" if blind else counts.last_reason,
-                "problems": self.problems() if engine.state in (State.DISARMED, State.SHADOW) else [],
-                "limits": None
-                if limits is None
-                else {
-                    "name": limits.name,
-                    "participant": limits.participant,
-                    "sha256": limits.sha256,
-                    "simulated_only": limits.simulated_only,
-                    "patterns": [pattern.name for pattern in limits.patterns],
-                    "budget": limits.budget.model_dump(),
-                },
+                "because": self._because,
+                "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
+                "limits": self._limits_status(),
                 "thresholds": asdict(self.thresholds),
-                "plan": None
-                if plan is None
-                else {"sha256": plan.sha256, "blind": blind, "trials": len(plan.trials), "next": progress.next_trial},
-                "lease_age_s": now - self._lease.renewed if engine.state in LIVE else None,
-                "device": {"name": self._device.capabilities.name, "state": device.state, "problem": device.problem},
+                "plan": self._plan_status(),
+                "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
+                "lease_age_s": now - self._lease.renewed if live else None,
+                "armed_s": now - self._armed_since if live else None,
+                "refractory_s": self._refractory_left_s(),
+                "device": {
+                    "name": capabilities.name,
+                    "simulated": capabilities.simulated,
+                    "state": device.state,
+                    "problem": device.problem,
+                },
                 "pulses_session": engine.real.pulses,
                 "pulses_minute": len([at for at in self._fired if now - at < 60.0]),
                 "charge_today_uc": {str(e): uc for e, uc in sorted(engine.real.day_uc.items())},
                 "triggers": counts.triggers,
                 "would_fire": counts.would_fire,
-                "shams": counts.shams,
+                "shams": None if blind else counts.shams,
                 "dropped": counts.dropped,
             }
+
+    def _limits_status(self) -> Fields | None:
+        limits = self.engine.limits
+        if limits is None:
+            return None
+        return {
+            "name": limits.name,
+            "participant": limits.participant,
+            "sha256": limits.sha256,
+            "simulated_only": limits.simulated_only,
+            "electrodes": sorted({pattern.electrode for pattern in limits.patterns}),
+            "currents_ua": sorted({pattern.current_ua for pattern in limits.patterns}),
+            "budget": limits.budget.model_dump(),
+        }
+
+    def _plan_status(self) -> Fields | None:
+        plan = self.engine.plan
+        if plan is None:
+            return None
+        trials, following = len(plan.trials), self.engine.progress.next_trial
+        return {"sha256": plan.sha256, "blind": plan.blind, "trials": trials, "next": following}
+
+    def _refractory_left_s(self) -> float | None:
+        """By the stream's own time; None where none runs."""
+        last, limits, decoding = self.engine.progress.last_pulse, self.engine.limits, self._decoding
+        if last is None or limits is None or decoding is None:
+            return None
+        left_s = limits.budget.refractory_s - (self.engine.now - last) / decoding.rate_hz
+        return left_s if left_s > 0 else None
 
     # Moves -----------------------------------------------------------------------------------------------------------
 
@@ -474,7 +552,7 @@ class Gate:
                 log.exception("the stimulator did not disarm")
         if before is after or {before, after} == set(LIVE):
             return
-        self._conditions = None
+        self._conditions, self._because = None, reason
         fields = {"from": before.value, "to": after.value, "event": event.value, "reason": reason}
         self._journal.write("transition", {**fields, "after_seq": self._last_seq})
         log.info("trigger %s → %s: %s", before, after, reason)
@@ -513,19 +591,26 @@ class Gate:
                 self._lose("the operator's client fell silent")
             if not self._journal.healthy:
                 self._lose("the journal does not write")
-        status = self._device.status()
-        for outcome in status.outcomes:
-            told = {"trigger_id": outcome.trigger_id, "outcome": OUTCOMES[outcome.result], "known_at": outcome.t_mono}
-            self._journal.write("outcome", told)
+        status = self._device_status()
         if state in LIVE and status.state == "fault":
             self._fail(f"stimulator: {status.problem}")
 
-    def _look_at_limits(self) -> None:
-        limits = self.engine.limits
+    def _device_status(self) -> Status:
+        """How the device is. The outcomes that it tells, each once, go into the journal, whoever asked."""
+        status = self._device.status()
+        for outcome in status.outcomes:
+            told = {"trigger_id": outcome.trigger_id, "result": outcome.result, "known_at": outcome.t_mono}
+            self._journal.write("outcome", told)
+        return status
+
+    def _limits_on_disk(self) -> Limits | None:
         try:
-            found: Limits | None = self._read_limits()
+            return self._read_limits()
         except OperatorFault:
-            found = None
+            return None
+
+    def _compare_limits(self, found: Limits | None) -> None:
+        limits = self.engine.limits
         if (found and found.sha256) != (limits and limits.sha256):
             self._lose("the limits file changed")
             if self.engine.state is State.SHADOW:

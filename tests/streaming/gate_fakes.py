@@ -143,10 +143,10 @@ class Rig:
         return replace(told, sample_time=self.now - age_s, **changes)
 
     def push(self, probability: float | None = 0.9, age_s: float = 0.003, step_s: float = 0.01, **changes: Any) -> bool:
-        """One hop later."""
+        """One hop later; whether a pulse left."""
         self.hop += 1
         self.now += step_s
-        return self.gate.predict(self.prediction(probability, age_s, **changes))
+        return self.gate.predict(self.prediction(probability, age_s, **changes)) is not None
 
     def run(self, seconds: float, probability: float = 0.1, beat: bool = True) -> int:
         """Predictions for so long, with heartbeats and the watch at 2 and 10 Hz; how many pulses left."""

@@ -39,7 +39,7 @@ def test_two_steps_then_a_favourable_state_fires() -> None:
     assert row["probability"] == 0.9
     assert row["age_s"] == pytest.approx(0.003)
     (outcome,) = rig.journal.kinds("outcome")
-    assert outcome["outcome"] == "fired"
+    assert outcome["result"] == "delivered"
     assert [json.loads(text)["event"] for text in rig.announced] == ["armed"]
 
 
@@ -254,12 +254,12 @@ def test_a_device_that_refuses_and_one_that_breaks_at_the_pulse() -> None:
     rig.device.refuses = True
     assert rig.run(1.5, 0.9) == 0
     assert rig.state == "DISARMED"
-    assert rig.journal.kinds("outcome")[-1]["outcome"] == "not_fired"
+    assert rig.journal.kinds("outcome")[-1]["result"] == "not_fired"
     rig = armed()
     rig.device.fails_at_fire = True
     assert rig.run(1.5, 0.9) == 1, "whether it left is not known: its artifact is expected"
     assert rig.state == "FAULT"
-    assert rig.journal.kinds("outcome")[-1]["outcome"] == "unknown"
+    assert rig.journal.kinds("outcome")[-1]["result"] == "unknown"
 
 
 def test_a_defect_of_ours_latches_and_predictions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
