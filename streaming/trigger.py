@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeGuard
 
 from models.errors import OperatorFault
 from streaming.limits import Limits, Pattern
@@ -291,6 +292,7 @@ class TriggerEngine:
 
     def _why_not_wanted(self, plan: Plan, trial: Trial, probability: float | None) -> Reason | None:
         if trial.arm in STATE_ARMS:
+            assert probability is not None  # or an earlier check would have failed
             if not self._in_state or not _favour(trial, probability) >= self.settings.p_on:
                 return Reason.THRESHOLD
             return None if self.dwell >= self.settings.dwell_hops else Reason.DWELL
@@ -331,7 +333,6 @@ class TriggerEngine:
         if not _is_probability(probability) or tau_s == 0:
             self._log_odds = None
             return probability
-        assert probability is not None
         bounded = min(max(probability, LEAST_ODDS), 1.0 - LEAST_ODDS)
         odds = math.log(bounded / (1.0 - bounded))
         if self._log_odds is not None:
@@ -384,12 +385,10 @@ class TriggerEngine:
         return trigger
 
 
-def _favour(trial: Trial, probability: float | None) -> float:
-    """How much the state is the one that the trial's arm waits for; below every threshold where it is not known."""
-    if probability is None:
-        return -1.0
+def _favour(trial: Trial, probability: float) -> float:
+    """How much the state is the one that the trial's arm waits for."""
     return 1.0 - probability if trial.arm == "unfavourable" else probability
 
 
-def _is_probability(value: float | None) -> bool:
+def _is_probability(value: float | None) -> TypeGuard[float]:
     return isinstance(value, float) and 0.0 <= value <= 1.0  # and not NaN
