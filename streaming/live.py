@@ -40,7 +40,7 @@ SMOOTHING_BINS = 100
 RATE_OVER_S = 2.0
 FUTURE_S = 5.0  # a marker further ahead of the samples has a wrong clock
 TRAINS_KEPT = 64
-EXPECT_S = 0.5  # a pulse of our own that has no marker after so long did not happen
+EXPECT_S = 0.5  # for so long bins are held back until the marker of a pulse of our own comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,9 @@ class LiveDecoder:
         decoder: a running bundle; `activate` swaps it between two windows.
         settings: see LiveSettings.
         sinks: called with each prediction, on the decode thread, in order; they must not wait.
-        decide: called with each prediction before any sink; True where a pulse of our own left, whose artifact is on
-            its way: what follows is held back until its marker has come, or half a second has passed.
+        decide: called with each prediction before any sink; the trigger's id where a pulse of our own left, whose
+            artifact is on its way: what follows is held back until its marker has come, or half a second has passed,
+            and is not vouched for without that marker.
         began: called with the stream's facts whenever a stream or a bundle begins.
         revoke: called with (first_sample, last_sample) when a late marker changes what predictions rested on.
         marked: called with each stimulation and report.
@@ -117,7 +118,7 @@ class LiveDecoder:
         revoke: Callable[[int, int], None] = lambda first, last: None,
         marked: Callable[[MarkerSeen], None] = lambda seen: None,
         clock: Callable[[], float] = local_clock,
-        decide: Callable[[Prediction], bool] = lambda prediction: False,
+        decide: Callable[[Prediction], str | None] = lambda prediction: None,
         began: Callable[[Decoding], None] = lambda decoding: None,
     ) -> None:
         self._source, self._decoder = source, decoder
@@ -302,8 +303,9 @@ class LiveDecoder:
         self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float, skipped: int
     ) -> None:
         prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock, skipped)
-        if self._decide(prediction):
-            pipeline.expect_stimulation(pipeline.chain.next_sample, EXPECT_S)
+        trigger_id = self._decide(prediction)
+        if trigger_id is not None:
+            pipeline.expect_stimulation(pipeline.chain.next_sample, EXPECT_S, trigger_id)
         for sink in self._sinks:
             sink(prediction)
         self._predictions += 1

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from models.decoder import Decoder
 from streaming.chunk import Chunk, StreamInfo
 from streaming.events import Stimulation
+from streaming.expected import Expected, Pulse
+from streaming.limits import LONGEST_TRAIN_S
 from streaming.predictions import Flag, Latency, Mode, Prediction
 from streaming.signal.chain import (
     REASON_BLANK,
@@ -112,6 +114,7 @@ class Pipeline:
         self._trains: deque[tuple[int, int]] = deque(maxlen=TRAINS_KEPT)  # samples of artifacts that we were told of
         self._spoilt_to = -(2**62)  # the last sample of those that a marker came too late for
         self._tainted = (0, -1)  # and the bins in which nothing is vouched for because of them
+        self._expected = Expected()
         self.late_markers = 0
 
     def push(self, chunk: Chunk) -> list[Due]:
@@ -148,8 +151,9 @@ class Pipeline:
         rung_out_s = stimulation.last_pulse_end_s + chain.start_settle_s  # filters forget as long as they settle
         end = onset_sample + round(rung_out_s * rate)
         self._trains.append((start, end))
+        ours = self._expected.answered_by(stimulation.trigger_id, start, end)
         try:
-            changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s)
+            changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s, ours)
         except LateMarker:
             self.late_markers += 1
             self._taint(start, end)
@@ -190,9 +194,16 @@ class Pipeline:
         hold. A replay that gives the same mask with that sample gives the same numbers."""
         return self.chain.set_mask(self._bundle_mask & usable, from_sample)
 
-    def expect_stimulation(self, onset_sample: int, timeout_s: float) -> None:
-        """A trigger of our own went out: nothing is vouched for until its marker came, or `timeout_s` passed."""
-        self.chain.expect_stimulation(onset_sample, timeout_s)
+    def expect_stimulation(self, onset_sample: int, timeout_s: float, trigger_id: str | None = None) -> None:
+        """A trigger of our own went out: bins are held back until its marker came, or `timeout_s` passed. Without its
+        marker (expected.py says which one that is) nothing is vouched for until the pulse has left the normaliser's
+        window, had it been delivered by then."""
+        chain, rate = self.chain, self.info.rate_hz
+        chain.expect_stimulation(onset_sample, timeout_s)
+        deadline = onset_sample + round(timeout_s * rate)
+        rung_out = deadline + round((LONGEST_TRAIN_S + self.settings.chain.start_settle_s) * rate)
+        gone = chain.grid.bin_of(rung_out) + chain.history_bins + self.settings.n_bins
+        self._expected.add(Pulse(trigger_id, onset_sample, deadline, gone), chain.next_bin)
 
     def decode(
         self,
@@ -212,7 +223,9 @@ class Pipeline:
         if due.backlog:
             flags.append("backlog")
         tainted = self.chain.first_bin <= self._tainted[0] and due.last_bin <= self._tainted[1]
-        if self.chain.awaits_marker or tainted:
+        begun = self.chain.grid.first_sample(self.chain.first_bin)
+        unanswered = self._expected.touches(begun, due.last_sample, due.last_bin)
+        if self.chain.awaits_marker or tainted or unanswered:
             flags.append("late_marker")
         n_usable = self.chain.usable_at(due.last_bin) if reason else int(np.count_nonzero(self._usable))
         if not self._decodable or n_usable < self.settings.min_usable_channels:

@@ -327,8 +327,9 @@ class SignalChain:
 
     # What happens to the stream --------------------------------------------------------------------------------------
 
-    def stimulation(self, onset_sample: int, last_pulse_end_s: float) -> int | None:
-        """Blank a train that began at `onset_sample`. Ahead of the samples, or up to `rewind_s` late.
+    def stimulation(self, onset_sample: int, last_pulse_end_s: float, confirms: bool = True) -> int | None:
+        """Blank a train that began at `onset_sample`. Ahead of the samples, or up to `rewind_s` late. Where it
+        `confirms`, it is what an open expected blank waits for, and ends it.
 
         Returns the first bin whose value changed (None where nothing had been computed yet).
 
@@ -340,9 +341,11 @@ class SignalChain:
         if end <= self._first_sample:
             return None
         start = max(start, self._first_sample)
+        expected = [blank for blank in self._blanks if confirms and blank.end == NEVER and blank.start <= end]
         if any(blank.start <= start and end <= blank.end < NEVER for blank in self._blanks):
+            self._blanks = [blank for blank in self._blanks if blank not in expected]
+            self._advance()
             return None  # the same train, told twice
-        expected = [blank for blank in self._blanks if blank.end == NEVER and blank.start <= end]
         touching = [blank for blank in self._blanks if blank.end != NEVER and blank.start <= end and start <= blank.end]
         start = min([start] + [blank.start for blank in touching])
         end = max([end] + [blank.end for blank in touching])
