@@ -62,9 +62,9 @@ class SpoolRecording:
         self._raw = _records(folder / RAW, np.dtype(("<i2", (n_channels,)))) if self.has_broadband else None
         rows = 0 if self._raw is None else len(self._raw)
         begun = [(first, row) for first, row in begun if row < rows]
-        ends = [row for _, row in begun[1:]] + [rows]
-        self.stretches = [Stretch(first, end - row) for (first, row), end in zip(begun, ends, strict=True)]
         self._starts = [row for _, row in begun]
+        lengths = np.diff([*self._starts, rows]).tolist()
+        self.stretches = [Stretch(first, n) for (first, _), n in zip(begun, lengths, strict=True)]
 
     def _read_log(self, path: Path) -> list[tuple[int, int]]:
         stretches: list[tuple[int, int]] = []

@@ -138,6 +138,17 @@ def test_a_marker_beyond_the_rewind_spoils_its_train_and_nothing_else(tmp_path: 
     assert said.trials == 1
 
 
+def test_without_broadband_the_bins_are_the_same(tmp_path: Path) -> None:
+    data, markers = counts(105_000, 3), [(33_000, 30_000, train(2)), (80_000, 80_000, Report(2, True))]
+    found, _, said = recorded(tmp_path, Amplifier([(0, data, 0)], markers))
+    amplifier = Amplifier([(0, data, 0)], markers)
+    lean = record(tmp_path / "lean.nwb", amplifier, amplifier.stop)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(Mua(tmp_path / "lean.nwb").data, found.data)
+    assert lean == replace(said, path=tmp_path / "lean.nwb")
+    with pytest.raises(RigFault, match="no recording with electrodes"):
+        open_recording(tmp_path / "lean.nwb")
+
+
 @pytest.mark.parametrize("pause_s", [0.5, 3.0])
 def test_a_pause_keeps_its_length(tmp_path: Path, pause_s: float) -> None:
     data, behind = counts(90_000, 3), 45_017 + round(pause_s * RATE_HZ)
@@ -293,6 +304,21 @@ def refused_recovery(spool: Path) -> str:
 def test_called_wrongly(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["record", *arguments]) == 2
     assert word in capsys.readouterr().err
+
+
+def test_ctrl_c_before_the_stream_says_that_nothing_was_recorded(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server.cli", "record", f"--out={tmp_path / 'a.nwb'}", "--source=lsl:name='NoSuch'"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any("waiting" in line for line in process.stderr)  # liblsl may have said something before
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert "phosphene: nothing was recorded" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 # Over LSL ------------------------------------------------------------------------------------------------------------
