@@ -14,10 +14,11 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.problems
+from server.control import control
 from server.decoding import ProbeName
 from server.frames import Variant, encode, unpack
 from server.metrics import CONTENT_TYPE
-from server.origins import NPY, Gate
+from server.origins import NPY, OriginGuard
 from server.problems import problem
 from server.service import Service
 from server.sockets import serve_events, serve_predictions
@@ -44,7 +45,7 @@ class Activation(BaseModel):
 
 
 def create_app(service: Service, port: int) -> FastAPI:
-    """The application. `port` is the one that is bound: the gate lets only requests to it pass."""
+    """The application. `port` is the one that is bound: only requests to it pass."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +53,8 @@ def create_app(service: Service, port: int) -> FastAPI:
             yield
 
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.add_middleware(Gate, port=port)
+    app.add_middleware(OriginGuard, port=port)
+    app.include_router(control(service))
     server.problems.install(app)
     decode_slots = asyncio.Semaphore(4)
 
@@ -108,7 +110,7 @@ def create_app(service: Service, port: int) -> FastAPI:
     async def decode(request: Request, probe: Annotated[ProbeName, Query()] = "prestimulus") -> Response:
         """Decode float32 windows (n, channels, bins) of normalised MUA, JSON or NPY."""
         npy = request.headers.get("content-type", "").startswith(NPY)
-        body = await request.body()  # the gate bounds it; before the slot, which a client that trickles must not hold
+        body = await request.body()  # the guard bounds it; before the slot, which a client that trickles must not hold
         if decode_slots.locked():
             return problem(503, "found 4 decode requests under way, expected fewer; try again", {"Retry-After": "1"})
         async with decode_slots:
@@ -137,7 +139,7 @@ def create_app(service: Service, port: int) -> FastAPI:
         return FileResponse(PAGE / "index.html", headers=SECURITY_HEADERS)
 
     @app.get("/page/{name}", include_in_schema=False)
-    async def asset(name: Literal["page.js", "page.css", "icon.svg"]) -> Response:
+    async def asset(name: Literal["page.js", "trigger.js", "page.css", "icon.svg"]) -> Response:
         return FileResponse(PAGE / name, headers=SECURITY_HEADERS)
 
     return app

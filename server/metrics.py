@@ -18,8 +18,11 @@ from prometheus_client import (
     generate_latest,
 )
 
+from streaming.gate import GateStatistics
 from streaming.live import LiveStatus, State
 from streaming.predictions import Flag, Prediction
+from streaming.states import State as TriggerState
+from streaming.trigger import Reason
 
 if TYPE_CHECKING:
     from server.service import Service
@@ -79,6 +82,13 @@ class Metrics:
             "phosphene_source_last_sample_timestamp_seconds", "Source clock time of the newest sample", **kept
         )
         self._loop_lag = Gauge("phosphene_event_loop_lag_seconds", "How late the newest tick was", **kept)
+        trigger = Gauge("phosphene_trigger_state", "1 for the state of the trigger", ["state"], **kept)
+        self._trigger_states = {state: trigger.labels(state.value) for state in TriggerState}
+        self._triggers = Counter("phosphene_triggers", "Pulses that were asked for", **kept)
+        self._would_fire = Counter("phosphene_would_fire", "Triggers in shadow: nothing left", **kept)
+        self._trigger_dropped = Counter("phosphene_triggers_dropped", "Triggers that were not carried out", **kept)
+        inhibited = Counter("phosphene_inhibited", "Predictions that became no trigger", ["reason"], **kept)
+        self._inhibited = {reason.name: inhibited.labels(reason.name) for reason in Reason}
         self._model = Info("phosphene_model", "The bundle that runs", **kept)
         self._seen: dict[str, int] = {}
 
@@ -107,7 +117,17 @@ class Metrics:
         self._usable.set(int(status.usable.sum()))
         self._rate.set(status.rate_measured_hz)
         self._last_sample.set(status.last_sample_time)
+        self._publish_trigger(service.gate.statistics())
         self._model.info({"name": service.decoder.name, "provider": service.decoder.provider})
+
+    def _publish_trigger(self, statistics: GateStatistics) -> None:
+        for state, gauge in self._trigger_states.items():
+            gauge.set(state is statistics.state)
+        self._advance(self._triggers, "triggers", statistics.triggers)
+        self._advance(self._would_fire, "would_fire", statistics.would_fire)
+        self._advance(self._trigger_dropped, "trigger_dropped", statistics.dropped)
+        for reason, counter in self._inhibited.items():
+            self._advance(counter, f"inhibited {reason}", statistics.inhibited.get(reason, 0))
 
     def loop_lag(self, seconds: float) -> None:
         self._loop_lag.set(max(0.0, seconds))

@@ -1,10 +1,12 @@
-"""The gate: who may speak to the service at all, before anything reads the request.
+"""The origin guard: who may speak to the service at all, before anything reads the request.
 
 The service listens on the loopback interface, so the threat is a web page in the operator's own browser: it can send
 requests and open WebSockets to 127.0.0.1, and by re-binding its own name to 127.0.0.1 (DNS rebinding) even read the
 answers. Both are told by headers that a page cannot forge. `Host` must be ours, on every request. `Origin`, which
-programs leave out and browsers do not, must be ours where it is given. CORS middleware would not do: it lets WebSockets
-pass. A form of another page can send only three media types; requiring JSON (or NPY) shuts that way too.
+programs leave out and browsers do not, must be ours where it is given, and must be given with every control: whatever
+changes something. Stopping alone passes without it, so that a program can always stop. CORS middleware would not do:
+it lets WebSockets pass. A form of another page can send only three media types; requiring JSON (or NPY) shuts that way
+too.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ NPY = "application/x-npy"
 LARGE = {"/v1/decode"}
 LARGE_BODY = 8 * 2**20
 BODY = 64 * 2**10
+CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+WITHOUT_ORIGIN = {"/v1/decode", "/v1/trigger/disarm"}  # the one changes nothing, the other only stops
 
 
-class Gate:
+class OriginGuard:
     """ASGI middleware. `port` is the one that is really bound."""
 
     def __init__(self, app: ASGIApp, port: int) -> None:
@@ -51,7 +55,9 @@ class Gate:
             return 403, f"found Host {host[:80]!r}, expected one of {', '.join(sorted(self.hosts))}"
         if origin is not None and origin.lower() not in self.origins:
             return 403, f"found Origin {origin[:80]!r}, expected this service's own page or a program without one"
-        if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+        if scope["type"] == "http" and scope["method"] in CHANGING:
+            if origin is None and scope["path"] not in WITHOUT_ORIGIN:
+                return 403, f"found no Origin, expected one of {', '.join(sorted(self.origins))}: this is a control"
             media_type = headers.get("content-type", "").split(";")[0].strip().lower()
             accepted = ("application/json", NPY) if scope["path"] in LARGE else ("application/json",)
             if media_type not in accepted:

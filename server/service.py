@@ -8,14 +8,16 @@ import logging
 import math
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import OperatorFault
+from server.closed_loop import ClosedLoop, open_loop
 from server.decoding import ProbeName, WindowDecoder, read_windows
 from server.feed import Events, Predictions
+from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from server.bundles import Bundles
 
 log = logging.getLogger("phosphene")
+Answer = TypeVar("Answer")
 
 TICK_S = 0.1
+ENDS_S = 2.0
 MOST_HZ = 1000  # predictions a second: one a bin
 NEAR_S = 1.0  # a mask holds from the next bin, so the newest prediction of its epoch is not older
 SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold_s`
@@ -37,9 +41,10 @@ SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold
 
 class Service:
     """`decoder` is the bundle that `live` runs; `looking_for` the stream that it waits for, in words; `clock` any
-    steady clock in seconds.
+    steady clock in seconds; `loop` the closed loop, by default one that cannot be armed.
 
-    The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`; the rest is the loop's.
+    The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`, any thread
+    `trigger_happened`; the rest is the event loop's.
     """
 
     def __init__(
@@ -50,14 +55,17 @@ class Service:
         bundles: Bundles,
         clock: Callable[[], float] = time.monotonic,
         looking_for: str = "",
+        loop: ClosedLoop | None = None,
     ) -> None:
         self.live = live
         self.decoder = decoder
         self.settings = settings
         self.bundles = bundles
+        loop = loop or open_loop(settings)
+        self.closed_loop, self.gate, self.journal = loop, loop.gate, loop.journal
+        self.run_id = loop.journal.run_id
         self._windows: WindowDecoder | None = None
         self._windows_lock = threading.Lock()
-        self.run_id = uuid.uuid4().hex[:12]
         self.predictions = Predictions(self.run_id, settings.hold_s, held_at_most(settings), clock)
         self.events = Events(256, clock)
         self.metrics = Metrics()
@@ -72,39 +80,65 @@ class Service:
         self._shown_samples = 0
         self._uncounted: list[Prediction] = []
         self._newest: Prediction | None = None
+        self.hits = Hits()
+        self.controls = ThreadPoolExecutor(4, "control")  # a stop never queues behind a decode request
+        self._ending = threading.Event()
 
     def hand_over(self, prediction: Prediction) -> None:
         """The decode thread's sink: one call into the event loop, whatever the number of clients."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closing: nobody is left to hear it
-                self._loop.call_soon_threadsafe(self._publish, prediction)
+        self._on_the_loop(self._publish, prediction)
 
     def marked_late(self, first_sample: int, last_sample: int) -> None:
         """The decode thread: a marker came too late for the predictions that rest on these samples."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._withdraw, first_sample, last_sample)
+        self._on_the_loop(self._withdraw, first_sample, last_sample)
 
     def marked(self, seen: MarkerSeen) -> None:
         """The decode thread: a stimulation or a report."""
-        if self._loop is not None:
-            kind = "stim" if isinstance(seen.event, Stimulation) else "report"
-            fields = {"sample_time": seen.time, **asdict(seen.event)}
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self.events.happened, kind, fields)
+        event = seen.event
+        fields = asdict(event)
+        if isinstance(event, Stimulation):
+            kind = "stim"
+            if event.trigger_id is not None:
+                self.gate.acknowledged(event.trigger_id)
+            self.journal.write("stimulation", {"time": seen.time, "sample": seen.sample, **fields})
+        else:
+            kind = "report"
+            self.journal.write("report", {"time": seen.time, "sample": seen.sample, **fields})
+        self._on_the_loop(self._marked, kind, {"sample_time": seen.time, **fields})
+
+    def trigger_happened(self, kind: str, fields: dict[str, Any]) -> None:
+        """The gate, on whichever thread: a transition or a trigger."""
+        self._on_the_loop(self._trigger_happened, kind, fields)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The decode thread and the 10 Hz tick, for as long as the service lives."""
+        """The decode thread, the trigger's watch and the 10 Hz tick, for as long as the service lives."""
         self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self.live.start()
         tick = asyncio.create_task(self._tick_forever())
         try:
             yield
         finally:
             tick.cancel()
+            await self.make_safe()
             self._loop = None
-            await asyncio.to_thread(self.live.stop, 2.0)
+            await asyncio.to_thread(self.live.stop, ENDS_S)
+            self.controls.shutdown(wait=False)
+
+    async def make_safe(self) -> None:
+        """The first thing of the end: disarmed, the device let go, the journal on the disk. Clients still listen."""
+        self._ending.set()
+        await asyncio.to_thread(self.closed_loop.close)
+
+    async def control(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
+        """A call of the gate that may touch the device, on a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self.controls, lambda: call(*arguments))
+
+    def _watch(self) -> None:
+        """Ten times a second and not on the event loop, so that nothing a client does can hold it up."""
+        while not self._ending.wait(TICK_S):
+            self.gate.watch()
 
     def snapshot(self) -> LiveStatus:
         """The decode thread's state; while it waits for a stream, `problem` says for which."""
@@ -130,6 +164,7 @@ class Service:
         reasons = self.not_ready(status)
         return {
             "run_id": self.run_id,
+            "trigger": self.trigger_status(),
             "model": self.decoder.name,
             "provider": self.decoder.provider,
             "precision": self.decoder.precision,
@@ -143,9 +178,15 @@ class Service:
             **status_fields(status, self.settings.participant, self.settings.session),
         }
 
+    def trigger_status(self) -> dict[str, Any]:
+        """The body of GET /v1/trigger."""
+        return {**self.gate.status(), "hits": self.hits.table()}
+
     async def activate(self, name: str) -> str:
-        """Open, check and warm another bundle beside the running one, then swap between two windows."""
+        """Open, check and warm another bundle beside the running one, then swap between two windows; disarms."""
         decoder = await asyncio.to_thread(self.bundles.open, name)
+        await self.control(self.gate.disarm, f"bundle {decoder.name} is activated")
+        self.journal.write("bundle", {"name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256})
         self.live.activate(decoder)
         self.decoder = decoder
         log.info("model %s is active", decoder.name)
@@ -179,6 +220,7 @@ class Service:
         from_sample = await asyncio.to_thread(self.live.set_mask, usable)
         said = {"masked": sorted(set(masked)), "from_sample": from_sample, **self._moment(from_sample)}
         log.info("channels masked: %(masked)s, from sample %(from_sample)d of epoch %(epoch)s", said)
+        self.journal.write("mask", said)
         self.events.happened("channels", said)
         return said | {"usable_channels": int(usable.sum())}
 
@@ -189,6 +231,25 @@ class Service:
             return {"epoch": None, "sample_time": None}
         ahead_s = (sample - newest.last_sample) / stream.rate_hz
         return {"epoch": newest.epoch, "sample_time": newest.sample_time + ahead_s}
+
+    def _on_the_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closing: nobody is left to hear it
+                self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _marked(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "stim":
+            self.hits.stimulated(fields["trigger_id"], fields["trial"])
+        else:
+            fields["trigger_id"] = self.hits.reported(fields["trial"], fields["perceived"])
+        self.events.happened(kind, fields)
+
+    def _trigger_happened(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "transition":
+            self.events.state("trigger_state", self.trigger_status())
+        elif kind != "would_fire" and not fields["refused"]:
+            self.hits.triggered(fields["trigger_id"], fields["arm"], kind == "sham")
+        self.events.happened(kind, fields)
 
     def _publish(self, prediction: Prediction) -> None:
         self._newest = prediction
@@ -214,7 +275,8 @@ class Service:
             self.metrics.loop_lag(self._clock() - before - TICK_S)
 
     def tick(self, count: int) -> None:
-        """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status."""
+        """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status;
+        five times a second: the trigger's."""
         status = self.snapshot()  # one for all: it copies arrays
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
@@ -226,6 +288,8 @@ class Service:
         if samples != self._shown_samples:  # so that a page can tell a stream that stands still
             self._shown_samples = samples
             self.events.state("array", array_fields(status))
+        if count % 2 == 0:
+            self.events.state("trigger_state", self.trigger_status())
         if count % 5 == 0 or status.state != self._state:
             self._state = status.state
             self.events.state("status", self.status(status))

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.errors import OperatorFault
+from server.trigger_settings import PlanSettings, Thresholds
 from streaming.predictions import Mode
 
 PREFIX = "PHOSPHENE__"
@@ -37,6 +38,12 @@ class Settings(BaseSettings):
     session: str | None = Field(None, description="name of the session, where the stream does not say")
     mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")
     hop_s: float = Field(0.01, ge=0.001, le=1.0, description="between windows in continuous mode")
+
+    limits: Path | None = Field(None, description="TOML file of what may ever be asked for; without it, nothing")
+    stimulator: str = Field("none", description="none, lsl, serial:PORT, udp:HOST:PORT or simulated, with ?options")
+    journal: Path | None = Field(None, description="where triggers are written down; by default one per participant")
+    thresholds: Thresholds = Field(default_factory=Thresholds, description="when a state counts as favourable")
+    plan: PlanSettings | None = Field(None, description="arms, trials_per_arm, …; without it favourable moments only")
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

@@ -20,6 +20,7 @@ from models.errors import OperatorFault
 from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
 from server.bundles import Bundles
+from server.closed_loop import open_loop
 from server.service import Service
 from server.settings import Settings
 from streaming.chunk import Source
@@ -70,7 +71,8 @@ def _serve(settings: Settings) -> None:
 
 def make_server(service: Service, port: int) -> uvicorn.Server:
     """The HTTP server of a service that is bound to `port`."""
-    return uvicorn.Server(
+    return _Server(
+        service,
         uvicorn.Config(
             create_app(service, port),
             loop="asyncio",  # with uvloop a frame leaves 0.1 ms later (docs/performance.md)
@@ -84,31 +86,54 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
-        )
+        ),
     )
+
+
+class _Server(uvicorn.Server):
+    """Told to end, it makes the service safe first; only then are clients sent away."""
+
+    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._service.make_safe()
+        await super().shutdown(sockets)
 
 
 def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
     """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
     source = open_source(settings)
-    outlet: PredictionOutlet | None = None
-    # the hand-over first: while the outlet sends, the event loop already writes to its clients
-    sinks: list[Callable[[Prediction], None]] = [lambda prediction: service.hand_over(prediction)]
-    if settings.outlet:
-        outlet = PredictionOutlet()
-        sinks.append(outlet.push)
+    loop = open_loop(
+        settings,
+        {"model": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256, "mode": settings.mode},
+        deliver=source.deliver if isinstance(source, SimulatedSource) else lambda *_: True,
+        happened=lambda kind, fields: service.trigger_happened(kind, fields),
+    )
+    outlet = PredictionOutlet() if settings.outlet else None
+
+    def tell(prediction: Prediction) -> None:
+        shown = loop.gate.shown(prediction)
+        service.hand_over(shown)  # first: while the outlet sends, the event loop already writes to its clients
+        if outlet is not None:
+            outlet.push(shown)
+
     live = LiveDecoder(
         source,
         decoder,
         LiveSettings(settings.mode, settings.hop_s, settings.participant),
-        sinks,
+        [tell],
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),
+        decide=loop.gate.predict,
+        began=loop.gate.decoding,
     )
     looking_for = source.looking_for if isinstance(source, LslSource) else ""
-    service = Service(live, decoder, settings, bundles, looking_for=looking_for)
+    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop)
 
     def close() -> None:
+        loop.close()
         if outlet is not None:
             outlet.close()
 
@@ -127,7 +152,8 @@ def open_source(settings: Settings) -> Source:
         # a stream of another array is shown and named, not refused: its predictions are null, with the reason
         return LslSource(predicate, event_predicate=settings.events)
     if settings.source == "simulate":
-        return SimulatedSource(clock=pylsl.local_clock)
+        triggered = settings.stimulator.partition("?")[0] == "simulated"  # nobody else stimulates then
+        return SimulatedSource(protocol="rest" if triggered else "threshold", clock=pylsl.local_clock)
     path = Path(settings.source)
     if not path.exists():
         raise OperatorFault(

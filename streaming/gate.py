@@ -132,6 +132,7 @@ class Gate:
         self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
         self._conditions: Conditions | None = None
         self._limits_problem = ""
+        self._planned: tuple[str, Plan, str] | None = None  # the limits' hash, their plan, its hash
         self._because = "nobody has armed it since the start"
         self.engine = self._build()
 
@@ -337,8 +338,8 @@ class Gate:
                 raise
             self._lease = _Lease(secrets.token_urlsafe(16), renewed=self._monotonic())
             self._last_prediction = self._armed_since = self._monotonic()
-            plan = self.engine.plan
-            self._journal.write("plan", {"sha256": plan.sha256 if plan else "", "seed": plan.seed if plan else 0})
+            plan = self._planned
+            self._journal.write("plan", {"sha256": plan[2] if plan else "", "seed": plan[1].seed if plan else 0})
             self._move(Event.CONFIRM, "confirmed")
             return self._lease.token
 
@@ -391,7 +392,7 @@ class Gate:
                 raise OperatorFault(f"settings: the trigger is {self.engine.state}; disarm it first")
             self.thresholds = thresholds
             if make_plan is not None:
-                self._make_plan = make_plan
+                self._make_plan, self._planned = make_plan, None
                 self.engine.real.next_trial, self.engine.real.waits_s = 0, []
             self._journal.write("settings", asdict(thresholds))
             if self.engine.state is State.SHADOW:
@@ -527,10 +528,10 @@ class Gate:
 
     def _plan_status(self) -> Fields | None:
         plan = self.engine.plan
-        if plan is None:
+        if plan is None or self._planned is None:
             return None
         trials, following = len(plan.trials), self.engine.progress.next_trial
-        return {"sha256": plan.sha256, "blind": plan.blind, "trials": trials, "next": following}
+        return {"sha256": self._planned[2], "blind": plan.blind, "trials": trials, "next": following}
 
     def _refractory_left_s(self) -> float | None:
         """By the stream's own time; None where none runs."""
@@ -622,8 +623,9 @@ class Gate:
         state, real = self.engine.state, self.engine.real
         if state in (State.ARMING, *LIVE):
             return
-        before, engine = self.engine, self._build()
-        same_plan = before.plan is not None and engine.plan is not None and before.plan.sha256 == engine.plan.sha256
+        before, planned = self.engine, self._planned
+        engine = self._build()
+        same_plan = planned is not None and self._planned is not None and planned[2] == self._planned[2]
         engine.real = replace(real, next_trial=real.next_trial if same_plan else 0)
         engine.now = before.now
         for electrode, uc in self._ledger(engine.limits).items():
@@ -636,7 +638,10 @@ class Gate:
         self._limits_problem = ""
         try:
             limits = self._read_limits()
-            plan = self._make_plan(limits)
+            if self._planned is None or self._planned[0] != limits.sha256:  # thousands of trials, at worst
+                plan = self._make_plan(limits)
+                self._planned = limits.sha256, plan, plan.sha256
+            plan = self._planned[1]
         except OperatorFault as fault:
             self._limits_problem, limits = str(fault), None
         decoding, capabilities = self._decoding, self._device.capabilities

@@ -20,6 +20,8 @@ from streaming.participant.settings import N_ELECTRODES, ParticipantSettings
 from streaming.participant.source import stream_info
 from streaming.participant.trials import Protocol
 from streaming.sinks.broadband_outlet import broadband_stream_info
+from streaming.stimulators.lsl import SIMULATED_NAME
+from streaming.stimulators.outlet import NAME
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +29,15 @@ LARGEST_PUSH_S = 0.05  # when late, what is due goes out in pieces of at most th
 LOOK_FOR_TRIGGERS_S = 0.5
 BUFFER_S = 60
 STIMULATOR_DELAY_S = 1e-3  # from hearing a trigger to the first pulse
+TRIGGERS = f"name='{NAME}' or name='{SIMULATED_NAME}'"
 
 
 class SimulatedRig:
     """Streams in real time: sample i bears the stamp t0 + i / rate of the LSL clock, and none is skipped.
 
     A rig that was held up sends what is due as fast as it can. A trigger stimulates 1 ms after it was heard;
-    one that comes while a train runs is refused and logged, as a stimulator would.
+    one that comes while a train runs is refused and logged, as a stimulator would. While the trigger is armed nobody
+    else stimulates: the rig's own schedule rests.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class SimulatedRig:
         protocol: Protocol = "threshold",
         stream_name: str = "UtahArray",
         events_name: str = "StimEvents",
-        triggers: str = "name='PhospheneTriggers'",
+        triggers: str = TRIGGERS,
         source_id: str | None = None,
         chunk_s: float = 0.001,
     ) -> None:
@@ -63,7 +67,7 @@ class SimulatedRig:
         markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
         self._events = pylsl.StreamOutlet(pylsl.StreamInfo(events_name, *markers, f"{identity}-events"))
         self._resolver = pylsl.ContinuousResolver(pred=triggers)
-        self._triggers: pylsl.StreamInlet | None = None
+        self._triggers: dict[str, pylsl.StreamInlet] = {}  # by source_id, under which an inlet finds its stream again
         self._look_at = 0.0
 
     def run(self, stop: threading.Event | None = None, seconds: float = float("inf")) -> None:
@@ -80,8 +84,8 @@ class SimulatedRig:
 
     def close(self) -> None:
         """Take the streams off the network."""
-        if self._triggers is not None:
-            self._triggers.close_stream()
+        for inlet in self._triggers.values():
+            inlet.close_stream()
         del self._outlet, self._events, self._resolver, self._triggers
 
     def _time_of(self, sample: int) -> float:
@@ -103,25 +107,27 @@ class SimulatedRig:
             self._events.push_sample([marker_text(event)], self._time_of(sample))
 
     def _obey_triggers(self) -> None:
-        """Stimulate for each trigger that came; look for the trigger stream while there is none."""
-        if self._triggers is None:
-            if pylsl.local_clock() < self._look_at:
-                return
+        """Stimulate for each trigger that came; look for trigger streams that are new."""
+        if pylsl.local_clock() >= self._look_at:
             self._look_at = pylsl.local_clock() + LOOK_FOR_TRIGGERS_S
-            found = self._resolver.results()
-            if not found:
-                return
-            self._triggers = pylsl.StreamInlet(found[0], max_buflen=10, recover=True)
-        sample, _ = self._triggers.pull_sample(timeout=0.0)
-        while sample is not None:
-            self._obey(sample[0])
-            sample, _ = self._triggers.pull_sample(timeout=0.0)
+            for stream in self._resolver.results():
+                identity = stream.source_id() or stream.uid()
+                if identity not in self._triggers:
+                    self._triggers[identity] = pylsl.StreamInlet(stream, max_buflen=10, recover=True)
+        for inlet in self._triggers.values():
+            sample, _ = inlet.pull_sample(timeout=0.0)
+            while sample is not None:
+                self._obey(sample[0])
+                sample, _ = inlet.pull_sample(timeout=0.0)
 
     def _obey(self, text: str) -> None:
         """Stimulate if `text` is a trigger; whatever cannot be done is logged and not done."""
         try:
             trigger: dict[str, Any] = json.loads(text)
-            if trigger.get("event") != "trigger":
+            event = trigger.get("event")
+            if event in ("armed", "disarmed", "fault"):
+                self.session.scheduled = event != "armed"
+            if event != "trigger":
                 return
             electrode, current = int(trigger["electrode"]), float(trigger["current_ua"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -43,6 +43,15 @@ def serve(
     model: Model = None,
     participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
     session: Annotated[str | None, typer.Option(help="Name of the session, where the stream does not say.")] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="TOML file of what may ever be asked for (docs/safety.md); without it, nothing.")
+    ] = None,
+    stimulator: Annotated[
+        str | None, typer.Option(help="lsl, serial:PORT, udp:HOST:PORT or simulated, with ?options. [none]")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Where triggers are written down. [one file per participant]")
+    ] = None,
     port: Port = None,
     host: Annotated[str | None, typer.Option(help="127.0.0.1; any other is refused.")] = None,
     config: Config = None,
@@ -58,6 +67,9 @@ def serve(
         "model": model,
         "participant": participant,
         "session": session,
+        "limits": limits,
+        "stimulator": stimulator,
+        "journal": journal,
         "port": port,
         "host": host,
     }
@@ -83,6 +95,9 @@ def simulate(
     day: Annotated[int, typer.Option(min=0, help="Which day: the array drifts.")] = 0,
     session: Annotated[int, typer.Option(min=0, help="Which session of the day.")] = 0,
     rate_hz: Annotated[int, typer.Option(help="Samples per second and channel.")] = 30_000,
+    triggers: Annotated[
+        str | None, typer.Option(help="Name of the trigger stream to obey. [the contract's and the simulated one's]")
+    ] = None,
     faults: Annotated[bool, typer.Option(help="Dead and shorted electrodes, lost packets.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
     out: Annotated[Path | None, typer.Option(help="Write NWB sessions into this folder instead.")] = None,
@@ -92,7 +107,7 @@ def simulate(
 ) -> None:
     """Be a rig: a simulated participant over LSL, until Ctrl-C; or, with --out, write its recordings."""
     from streaming.participant.settings import ParticipantSettings
-    from streaming.simulated_rig import SimulatedRig
+    from streaming.simulated_rig import TRIGGERS, SimulatedRig
 
     settings = ParticipantSettings(seed=seed, day=day, session=session, rate_hz=rate_hz, faults=faults)
     if out is not None:
@@ -100,7 +115,7 @@ def simulate(
 
         write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
         return
-    rig = SimulatedRig(settings, protocol.value, name, events)
+    rig = SimulatedRig(settings, protocol.value, name, events, TRIGGERS if triggers is None else f"name='{triggers}'")
     stop = threading.Event()
     _set_at_signal(stop)
     rig.run(stop, seconds)

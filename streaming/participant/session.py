@@ -25,11 +25,13 @@ class Session:
     """Walks one participant through one protocol, in samples of `settings.rate_hz`, to `seconds` and no further.
 
     A train that is asked for while another one runs is refused, as a stimulator refuses it; a planned one is skipped.
+    While `scheduled` is False every planned one is: somebody else stimulates.
     """
 
     def __init__(self, participant: Participant, protocol: Protocol = "threshold", seconds: float = math.inf) -> None:
         self.participant = participant
         self.position = 0  # the next sample
+        self.scheduled = True
         self._rate = participant.settings.rate_hz
         self._last_onset = (seconds - CLOSING_S) * self._rate
         self._plan: Iterator[Trial] = trials(participant.settings, participant.anatomy, protocol)
@@ -59,7 +61,8 @@ class Session:
         """Walk over the next samples: deliver what is planned for them; the events in them, in order of time."""
         end = self.position + n_samples
         while self._next is not None and self._next.onset_sample < min(end, self._last_onset):
-            self.stimulate(self._next.electrode, self._next.current_ua, onset_sample=self._next.onset_sample)
+            if self.scheduled:
+                self.stimulate(self._next.electrode, self._next.current_ua, onset_sample=self._next.onset_sample)
             self._next = next(self._plan, None)
         self.position = end
         happened = sorted((event for event in self._coming if event[0] < end), key=lambda event: event[0])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.errors import RigFault
 from streaming.chunk import Chunk, SourceCounters, StreamInfo
 from streaming.events import Marker
+from streaming.limits import Pattern
 from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
 from streaming.participant.participant import Participant
@@ -71,6 +72,11 @@ class SimulatedSource:
     def stimulate(self, electrode: int, current_ua: float, trigger_id: str | None = None) -> None:
         """Ask for a train with the next sample that is read; any thread may. Refused while a train runs."""
         self._wanted.append((electrode, current_ua, trigger_id))
+
+    def deliver(self, pattern: Pattern, trigger_id: str, t_mono: float) -> bool:
+        """A pulse of the simulated stimulator, with the next sample; only on the thread that reads. False while a train
+        runs."""
+        return self.session.stimulate(pattern.electrode, pattern.current_ua, trigger_id) is not None
 
     def read(self, timeout_s: float) -> Chunk | None:
         """The next chunk, or None when it is not due within `timeout_s`.

@@ -33,9 +33,9 @@ def service(live):
 
 @pytest.fixture
 def client(service):
-    with TestClient(
-        create_app(service, PORT), base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False
-    ) as one:
+    base = f"http://127.0.0.1:{PORT}"
+    app = create_app(service, PORT)
+    with TestClient(app, base_url=base, headers={"origin": base}, raise_server_exceptions=False) as one:
         yield one
 
 
@@ -303,7 +303,7 @@ def test_a_mask_whose_epoch_no_prediction_has_told(client, live):
     assert (answer["epoch"], answer["sample_time"]) == (4, pytest.approx(200.0 + 242 / 30000))
 
 
-@pytest.mark.parametrize("path", ["/v1/trigger", "/nothing", "/page/../app.py", "/page/app.py"])
+@pytest.mark.parametrize("path", ["/v1/triggers", "/nothing", "/page/../app.py", "/page/app.py"])
 def test_what_is_not_there(client, path):
     response = client.get(path)
     assert response.status_code in (404, 422)

@@ -63,7 +63,8 @@ def test_a_bundle_that_cannot_be_served_is_not_activated(tmp_path):
     small_bundle(tmp_path, **normalised("robust_session", frozen=FROZEN))
     live = FakeLive()
     service = Service(live, FakeDecoder(), Settings(), Bundles(tmp_path))
-    with TestClient(create_app(service, 8000), base_url="http://127.0.0.1:8000") as client:
+    base = "http://127.0.0.1:8000"
+    with TestClient(create_app(service, 8000), base_url=base, headers={"origin": base}) as client:
         answer = client.post("/v1/models/small/activate", json={})
         assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
         assert "small@1 cannot be served" in answer.json()["detail"]

@@ -1,4 +1,4 @@
-"""The gate, on HTTP and WebSockets: the whole matrix of who may pass."""
+"""The origin guard, on HTTP and WebSockets: the whole matrix of who may pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ FOREIGN = [
 ]
 HOSTS = ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000"]
 FOREIGN_HOSTS = ["", "evil.example", "evil.example:8000", "127.0.0.1", "127.0.0.1:8001", "localhost.evil.example:8000"]
-CONTROLS = [("PUT", "/v1/channels"), ("POST", "/v1/models/fake/activate"), ("POST", "/v1/decode")]
+CHANGES = [
+    ("PUT", "/v1/channels"),
+    ("POST", "/v1/models/fake/activate"),
+    ("PUT", "/v1/trigger"),
+    *(("POST", f"/v1/trigger/{word}") for word in ("arm", "confirm", "heartbeat", "shadow", "clear")),
+]
+DISARM = ("POST", "/v1/trigger/disarm")
+CONTROLS = [*CHANGES, DISARM, ("POST", "/v1/decode")]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,17 @@ def test_foreign_origins_do_not(client, origin):
         assert denied.value.status_code == 403
 
 
+def test_a_control_needs_an_origin_and_stopping_needs_none(client):
+    for method, path in CHANGES:
+        assert client.request(method, path, json={}, headers=headers(None)).status_code == 403
+        assert client.request(method, path, json={}, headers=headers(OURS[1])).status_code != 403
+    assert client.request(*DISARM, json={}, headers=headers(None)).json()["state"] == "DISARMED"
+    stopped = client.request(*DISARM, json={"stop": True}, headers=headers(None))
+    assert stopped.json()["state"] == "FAULT"
+    cleared = client.post("/v1/trigger/clear", json={"reason": "a test"}, headers=headers(OURS[2]))
+    assert cleared.json()["state"] == "DISARMED"
+
+
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_foreign_hosts_do_not(client, host):
     for method, path in [*CONTROLS, ("GET", "/"), ("GET", "/v1/status")]:
@@ -74,5 +92,5 @@ def test_foreign_hosts_do_not(client, host):
 @pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 def test_what_a_foreign_form_could_send_is_no_control(client, media_type):
     for method, path in CONTROLS:
-        sent = {} if media_type is None else {"content-type": media_type}
+        sent = {"origin": OURS[1]} | ({} if media_type is None else {"content-type": media_type})
         assert client.request(method, path, content=b"{}", headers=sent).status_code == 415

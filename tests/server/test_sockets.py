@@ -119,8 +119,9 @@ def test_events_say_how_it_is_and_then_what_happens(client, live, service):
     client.get("/healthz")
     service.tick(0)
     with client.websocket_connect("/v1/events") as socket:
-        first = {message["type"]: message for message in (socket.receive_json(), socket.receive_json())}
-        assert set(first) == {"status", "array"}
+        first = {message["type"]: message for message in (socket.receive_json() for _ in range(3))}
+        assert set(first) == {"status", "array", "trigger_state"}
+        assert first["trigger_state"]["state"] == first["status"]["trigger"]["state"] == "DISARMED"
         assert first["status"]["state"] == "running"
         assert len(first["array"]["envelope_uv"]) == len(first["array"]["usable"]) == 96
         assert first["array"]["z"] == [None] * 96
