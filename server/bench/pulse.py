@@ -52,14 +52,18 @@ def pulse(seconds: float = 60.0) -> dict[str, Any]:
         limits = folder / "limits.toml"
         limits.write_text(LIMITS)
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
-        stop_at_end(stack, "-m", "server.bench.producer", name)
-        serve_process(
-            stack,
-            name,
-            port,
-            *("--limits", str(limits), "--journal", str(folder / "bench.journal")),
-            *("--stimulator", "lsl?simulated=true&acknowledges=false"),
+        config = folder / "bench.toml"
+        config.write_text(
+            f"""events = "name='{name}-events'"
+limits = "{limits.as_posix()}"
+journal = "{(folder / "bench.journal").as_posix()}"
+stimulator = "lsl?simulated=true"
+"""
         )
+        markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
+        events = pylsl.StreamOutlet(pylsl.StreamInfo(f"{name}-events", *markers, f"{name}-events"))
+        stop_at_end(stack, "-m", "server.bench.producer", name)
+        serve_process(stack, name, port, "--config", str(config))
         wait_for(lambda: status(port).get("state") == "running", 60.0)
         triggers = pylsl.resolve_byprop("name", SIMULATED_NAME, timeout=10.0)
         inlet = pylsl.StreamInlet(triggers[0])
@@ -67,7 +71,7 @@ def pulse(seconds: float = 60.0) -> dict[str, Any]:
         ready: dict[int, tuple[float, float]] = {}
         threading.Thread(target=_frames, args=(port, ready), daemon=True).start()
         with NoiseFloor() as floor:
-            fired = _armed(port, inlet, seconds)
+            fired = _armed(port, inlet, events, seconds)
         missed = status(port)["skipped_windows"]
     sample_to_pulse = np.array([(left - marker["sample_time"]) * 1e3 for marker, left in fired])
     told = [(marker, left, *ready[marker["seq"]]) for marker, left in fired if marker["seq"] in ready]
@@ -86,8 +90,11 @@ def pulse(seconds: float = 60.0) -> dict[str, Any]:
     }
 
 
-def _armed(port: int, inlet: pylsl.StreamInlet, seconds: float) -> list[tuple[dict[str, Any], float]]:
-    """Arm, renew the lease twice a second, and listen; (marker, LSL time at which it left) of each trigger."""
+def _armed(
+    port: int, inlet: pylsl.StreamInlet, events: pylsl.StreamOutlet, seconds: float
+) -> list[tuple[dict[str, Any], float]]:
+    """Arm, renew the lease twice a second, listen, and answer as a rig does: (marker, LSL time at which it left) of
+    each trigger."""
     ask(port, "PUT", "/v1/trigger", THRESHOLDS)
     sha256 = ask(port, "GET", "/v1/trigger")["limits"]["sha256"]
     time.sleep(1.0)
@@ -102,6 +109,8 @@ def _armed(port: int, inlet: pylsl.StreamInlet, seconds: float) -> list[tuple[di
         values, left = inlet.pull_sample(timeout=0.1)
         if values is not None and (marker := json.loads(values[0]))["event"] == "trigger":
             fired.append((marker, left))
+            told = {"event": "stim", "electrode": 1, "current_ua": 1.0, "duration_s": 0.001}
+            events.push_sample([json.dumps(told | {"trigger_id": marker["trigger_id"]})], pylsl.local_clock())
     ask(port, "POST", "/v1/trigger/disarm", {})
     return fired
 
