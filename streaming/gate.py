@@ -488,6 +488,7 @@ class Gate:
             return {
                 "state": state.value,
                 "reason": "" if blind else counts.last_reason,
+                "why": "" if blind else Reason[counts.last_reason].value,
                 "because": self._because,
                 "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
                 "limits": self._limits_status(),

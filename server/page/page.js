@@ -1,5 +1,8 @@
-// The live page: shows what the service says, and greys out when it says nothing. It never guesses and never commands.
+// The live page: shows what the service says, and greys out when it says nothing. It never guesses; what commands is in
+// trigger.js.
 // Two WebSockets come in, one animation frame draws. All text from outside goes through textContent.
+
+import { begin as beginTrigger, current as trigger, showTrigger } from "/page/trigger.js";
 
 const SPAN_S = 30, STALE_MS = 800, FRAMES_PER_S = 30;
 const $ = (id) => document.getElementById(id);
@@ -10,7 +13,7 @@ const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\
 // ---- what we know ---------------------------------------------------------------------------------------------------
 
 const trace = [];            // {time, p, reason, mode}, oldest first
-const marks = [];            // {time, kind: "stim" | "yes" | "no", trial}
+const marks = [];            // {time, kind: "stim" | "yes" | "no" | "trigger" | "sham" | "would_fire", arm}
 let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, lastArrayAt = -Infinity, clockOffset = null;
 let status = null, array = null, showZ = false, ceiling = 10, connected = false, told = false, attempts = 0, noted = false, lastHappened = -1;
 
@@ -25,7 +28,7 @@ function addPrediction(message) {
     clockOffset = offset;
   }
   clockOffset = Math.min(clockOffset + 0.0005, offset);
-  trace.push({ time: message.sample_time, p: message.probability, reason: message.flags[0] ?? "no probe", mode: message.mode });
+  trace.push({ time: message.sample_time, p: message.probability, reason: message.flags[0] ?? (trigger()?.plan?.blind ? "blind" : "no probe"), mode: message.mode });
   while (trace.length && trace[0].time < message.sample_time - SPAN_S - 2) trace.shift();
   while (marks.length && marks[0].time < message.sample_time - SPAN_S - 2) marks.shift();
 }
@@ -38,6 +41,7 @@ function addEvent(message) {
     showStatus();
     return;
   }
+  if (message.type === "trigger_state") { showTrigger(message); return; }
   if (message.type === "array") {   // comes only while samples come
     array = message;
     if (told) lastArrayAt = lastEventAt;   // the first after connecting may be old
@@ -54,7 +58,12 @@ function addEvent(message) {
   } else if (message.type === "report") {
     marks.push({ time: message.sample_time, kind: message.perceived ? "yes" : "no" });
     note(message.sample_time, message.perceived ? "reported: perceived" : "reported: not perceived");
-  } else if (message.type === "late_marker") note(null, `late marker: ${message.last_seq - message.first_seq + 1} withdrawn`);
+  } else if (["trigger", "sham", "would_fire"].includes(message.type)) {
+    marks.push({ time: message.sample_time, kind: message.refused ? "refused" : message.type, arm: message.arm });
+    const word = { trigger: "trigger", sham: "sham", would_fire: "would fire" }[message.type];
+    note(message.sample_time, `${word}${message.arm ? `, ${message.arm}` : ""}${message.refused ? `: not sent, ${message.refused}` : ""}`);
+  } else if (message.type === "transition") note(null, `${message.from} → ${message.to}: ${message.reason}`);
+  else if (message.type === "late_marker") note(null, `late marker: ${message.last_seq - message.first_seq + 1} withdrawn`);
   else if (message.type === "dropped") note(null, `this page fell behind by ${message.count} messages`);
 }
 
@@ -148,7 +157,7 @@ function showStatus() {
 const REASONS = {
   gap: "gap in the samples", backlog: "old samples catching up", blanking: "stimulation blanked", late_marker: "marker came late",
   settling: "filters settling", channels: "too few channels", not_finite: "not a number", not_calibrated: "not this model's participant",
-  overload: "overloaded", drift: "signal drifted", "no probe": "model has no such probe",
+  blind: "hidden: blind experiment", overload: "overloaded", drift: "signal drifted", "no probe": "model has no such probe",
 };
 
 function showValue() {
@@ -350,6 +359,7 @@ function draw() {
   g.save();
   g.beginPath(); g.rect(left, 0, width - left - right, height - bottom + 1); g.clip();
   drawVoids(g, x, y);
+  drawThresholds(g, x, y, left, width - right);
   drawMarks(g, x, y);
   drawLine(g, x, y);
   g.restore();
@@ -381,6 +391,34 @@ function drawLine(g, x, y) {   // every prediction thin, their mean over the las
   line(1, 0.4, (i) => trace[i].p);
   line(2.4, 1, (i) => means[i]);
   for (const point of trace) if (point.mode === "evoked" && point.p !== null) { g.beginPath(); g.arc(x(point.time), y(point.p), 3.5, 0, 7); g.fill(); }
+}
+
+function drawTrigger(g, mark, at, foot) {   // a triangle; filled where a pulse was asked for; a diamond in shadow
+  g.save();
+  g.strokeStyle = g.fillStyle = mark.kind === "would_fire" ? "#79b8ff" : "#7fd1ae";
+  g.lineWidth = 1.6;
+  g.beginPath();
+  if (mark.kind === "would_fire") { g.moveTo(at, foot - 12); g.lineTo(at + 5, foot - 6); g.lineTo(at, foot); g.lineTo(at - 5, foot - 6); }
+  else { g.moveTo(at, foot - 11); g.lineTo(at + 6, foot); g.lineTo(at - 6, foot); }
+  g.closePath();
+  if (mark.kind === "trigger") g.fill(); else g.stroke();
+  if (mark.kind === "refused") { g.beginPath(); g.moveTo(at - 6, foot); g.lineTo(at + 6, foot - 11); g.stroke(); }
+  if (mark.arm) { g.textAlign = "left"; g.fillText(mark.arm.slice(0, 3), at + 8, foot - 2); }
+  g.restore();
+}
+
+function drawThresholds(g, x, y, left, right) {
+  const state = trigger();
+  if (!state?.limits || state.plan?.blind) return;
+  g.save();
+  g.lineWidth = 1;
+  g.strokeStyle = "#7fd1ae";
+  for (const [p, dash] of [[state.thresholds.p_on, [6, 4]], [state.thresholds.p_off, [2, 4]]]) {
+    g.globalAlpha = 0.55;
+    g.setLineDash(dash);
+    g.beginPath(); g.moveTo(left, y(p)); g.lineTo(right, y(p)); g.stroke();
+  }
+  g.restore();
 }
 
 function drawVoids(g, x, y) {   // stretches without a probability, hatched, with their reason
@@ -422,6 +460,8 @@ function drawMarks(g, x, y) {
     if (mark.kind === "stim") {
       g.lineWidth = 1.2;
       g.beginPath(); g.moveTo(at, y(0)); g.lineTo(at, y(1) - 3); g.stroke();
+    } else if (mark.kind !== "yes" && mark.kind !== "no") {
+      drawTrigger(g, mark, at, y(0) - 1);
     } else {
       g.lineWidth = 2;
       g.beginPath(); g.arc(at, y(1) - 6, 4, 0, 7);
@@ -444,6 +484,7 @@ document.querySelector(".choice").onkeydown = (event) => {
   if (["ArrowLeft", "ArrowRight"].includes(event.key)) { choose(!showZ); $(showZ ? "show-z" : "show-envelope").focus(); }
 };
 choose(true);
+beginTrigger();
 begin();
 setInterval(showStale, 50);
 setInterval(showValue, 250);   // four times a second can be read
