@@ -159,7 +159,6 @@ class Gate:
 
     def _predict(self, prediction: Prediction) -> str | None:
         now = self._monotonic()
-        self._watch(now)
         self._silent(now)
         self._last_prediction = now
         conditions = self._stamp(prediction, now)
@@ -171,8 +170,11 @@ class Gate:
             self._counts.last_reason = decision.reason.name
             if self.engine.overdue():
                 self._lose("armed for as long as the limits allow")
-            return None
-        return self._carry_out(decision, conditions, now)
+            left = None
+        else:
+            left = self._carry_out(decision, conditions, now)
+        self._watch(now)  # behind the pulse, which waits for nothing; the conditions have said the same
+        return left
 
     def _stamp(self, prediction: Prediction, now: float) -> Conditions:
         """What is not in the samples, now; journalled where it changed."""

@@ -142,14 +142,14 @@ class Pipeline:
 
     def stimulation(self, onset_sample: int, stimulation: Stimulation) -> Revision | None:
         """A marker, timely or late. Returns which predictions already made are revoked by it."""
-        if self.settings.mode == "evoked":
-            self._trials.append((self._evoked_end(onset_sample), stimulation.trial))
-            self._trials.sort(key=lambda entry: entry[0])
         newest = self.chain.next_sample - 1
         chain, rate = self.settings.chain, self.info.rate_hz
         start = onset_sample - round(chain.blank_before_s * rate)
         rung_out_s = stimulation.last_pulse_end_s + chain.start_settle_s  # filters forget as long as they settle
         end = onset_sample + round(rung_out_s * rate)
+        if self.settings.mode == "evoked" and (start, end) not in self._trains:  # told twice, it is answered once
+            self._trials.append((self._evoked_end(onset_sample), stimulation.trial))
+            self._trials.sort(key=lambda entry: entry[0])
         self._trains.append((start, end))
         ours = self._expected.answered_by(stimulation.trigger_id, start, end)
         try:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from models.errors import OperatorFault
 from streaming.limits import Limits, Pattern
@@ -130,6 +130,18 @@ class Inhibited:
 Decision = Trigger | Inhibited
 
 
+class Dose(NamedTuple):
+    """What one pulse takes from the budgets, as the device delivers it."""
+
+    electrode: int
+    charge_uc: float
+    duration_s: float
+
+    @classmethod
+    def of(cls, pattern: Pattern) -> Dose:
+        return cls(pattern.electrode, pattern.train_charge_uc, pattern.pulse.duration_s)
+
+
 @dataclass(slots=True)
 class Progress:
     """How far the plan is, and what its pulses took. Moments are samples of the engine's running count.
@@ -145,7 +157,7 @@ class Progress:
     moments: deque[int] = field(default_factory=deque)  # of the last minute
     trains: deque[tuple[int, int, float]] = field(default_factory=deque)  # (moment, electrode, seconds), last minute
 
-    def add(self, moment: int, trial: Trial, pattern: Pattern, waited_s: float) -> None:
+    def add(self, moment: int, trial: Trial, dose: Dose, waited_s: float) -> None:
         """A sham takes its place in the rates, so that arms stay alike; it takes no charge."""
         self.next_trial += 1
         self.pulses += 1
@@ -154,9 +166,8 @@ class Progress:
         if trial.arm == "favourable":
             self.waits_s.append(waited_s)
         if not trial.sham:
-            electrode = pattern.electrode
-            self.trains.append((moment, electrode, pattern.pulse.duration_s))
-            self.day_uc[electrode] = self.day_uc.get(electrode, 0.0) + pattern.train_charge_uc
+            self.trains.append((moment, dose.electrode, dose.duration_s))
+            self.day_uc[dose.electrode] = self.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
 
     def forget(self, before: int) -> None:
         while self.moments and self.moments[0] <= before:
@@ -196,7 +207,7 @@ class TriggerEngine:
         self._rate = rate_hz
         self._min_usable = min_usable_channels
         patterns = limits.patterns if limits is not None else ()
-        self._given = {(p.electrode, p.current_ua): p.quantised(*device_steps) for p in patterns}
+        self._doses = {pattern: Dose.of(pattern.quantised(*device_steps)) for pattern in patterns}
         self.real = Progress(dict(day_uc or {}))
         self.shadow = Progress(dict(day_uc or {}))
         self._epoch: int | None = None
@@ -251,7 +262,7 @@ class TriggerEngine:
             return Inhibited(Reason.UNSETTLED)
         if plan is None or limits is None or trial is None:
             return Inhibited(Reason.PLAN)
-        unlawful = self._why_not_lawful(limits, self._delivered(trial), progress)
+        unlawful = self._why_not_lawful(limits, self._doses[trial.pattern], progress)
         if unlawful is not None:
             self._waiting_since = None
         elif self._waiting_since is None:
@@ -301,15 +312,16 @@ class TriggerEngine:
         wait = plan.wait_s(self.progress.next_trial, self.progress.waits_s) * self._rate
         return None if self.now - self._waiting_since >= wait else Reason.WAIT
 
-    def _why_not_lawful(self, limits: Limits, pattern: Pattern, progress: Progress) -> Reason | None:
-        budget, electrode = limits.budget, pattern.electrode
+    def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress) -> Reason | None:
+        budget = limits.budget
         progress.forget(self.now - math.ceil(MINUTE_S * self._rate))
-        day_uc = progress.day_uc.get(electrode, 0.0) + pattern.train_charge_uc
+        day_uc = progress.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
+        duty_s = progress.duty_s(dose.electrode) + dose.duration_s
         checks = (
             (not self._in_refractory(), Reason.REFRACTORY),
             (len(progress.moments) < budget.pulses_per_minute, Reason.RATE),
             (progress.pulses < budget.pulses_per_session, Reason.SESSION),
-            (progress.duty_s(electrode) + pattern.pulse.duration_s <= budget.duty * MINUTE_S, Reason.DUTY),
+            (duty_s <= budget.duty * MINUTE_S, Reason.DUTY),
             (day_uc <= budget.charge_per_electrode_day_uc, Reason.DAY_CHARGE),
         )
         return next((reason for holds, reason in checks if not holds), None)
@@ -353,10 +365,6 @@ class TriggerEngine:
             self._in_state = False
         self.dwell = self.dwell + 1 if self._in_state else 0
 
-    def _delivered(self, trial: Trial) -> Pattern:
-        """What the device makes of the trial's pattern."""
-        return self._given[trial.pattern.electrode, trial.pattern.current_ua]
-
     def _in_refractory(self) -> bool:
         last = self.progress.last_pulse
         if last is None or self.limits is None:
@@ -378,7 +386,7 @@ class TriggerEngine:
             waited_s=waited_s,
             shadow=shadow,
         )
-        progress.add(self.now, trial, self._delivered(trial), waited_s)
+        progress.add(self.now, trial, self._doses[trial.pattern], waited_s)
         self._waiting_since, self.dwell, self._in_state = None, 0, False
         if not shadow:
             self.handle(Event.PULSE)

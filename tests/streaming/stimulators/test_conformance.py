@@ -157,7 +157,7 @@ def test_limits_of_the_simulated_participant_are_refused_by_every_real_device(be
         ({"current_step_ua": 7.0}, "20.0", OperatorFault, "21 µA, expected at most 20 µA"),
         ({"time_step_us": 999.0}, "10.0", RigFault, "0 µs after rounding"),
         ({"time_step_us": 50.0}, "20.0", None, ""),
-        ({"time_step_us": 60.0}, "20.0", OperatorFault, "3.6 nC in a phase"),
+        ({"time_step_us": 60.0}, "20.0", OperatorFault, "3.6 nC a phase"),
     ],
 )
 def test_what_it_cannot_deliver_it_is_not_armed_with(
