@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from models.errors import OperatorFault
+from server.closed_loop import ClosedLoop
 from server.service import Service
 from server.settings import Settings
 from server.wiring import listen, make_server
@@ -24,9 +25,9 @@ WIDE = np.linspace(-1, 1, 768, dtype=np.float32)
 
 
 class Running:
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None, loop: ClosedLoop | None = None) -> None:
         self.live = FakeLive()
-        self.service = Service(self.live, FakeDecoder(), Settings(), FakeBundles())
+        self.service = Service(self.live, FakeDecoder(), settings or Settings(), FakeBundles(), loop=loop)
         self.live.sink = self.service.hand_over
         self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]

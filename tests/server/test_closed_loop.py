@@ -1,0 +1,123 @@
+"""The whole loop in one process: simulated participant, default bundle, trigger, simulated device, percept, journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import RigFault
+from server.bundles import Bundles
+from server.closed_loop import open_loop
+from server.journal.read import rows, verify
+from server.settings import PACKAGED, Settings
+from server.trigger_settings import PlanSettings, Thresholds
+from server.wiring import build, listen, make_server
+from tests.lawful import violations
+
+LIMITS = Path(__file__).parents[2] / "server" / "demo_limits.toml"
+EASY = Thresholds(p_on=0.51, p_off=0.5, dwell_hops=1)  # nearly any state: it is the way round that is tested
+
+
+class Service:
+    def __init__(self, **settings: Any) -> None:
+        chosen = Settings(source="simulate", outlet=False, thresholds=EASY, **settings)
+        bundles = Bundles(PACKAGED)
+        service, self._close = build(chosen, bundles, bundles.open("default"))
+        self._listener = listen("127.0.0.1", 0)
+        self.base = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.server = make_server(service, self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._listener]})
+        self._thread.start()
+
+    def ask(self, method: str, path: str = "", body: Any = None) -> Any:
+        headers = {"Content-Type": "application/json", "Origin": self.base}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.base}/v1/trigger{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def stop(self) -> float:
+        began = time.monotonic()
+        self.server.should_exit = True
+        self._thread.join(10)
+        self._close()
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def service(tmp_path):
+    plan = PlanSettings(arms=["favourable", "open_loop"], trials_per_arm=1000, sham_fraction=0.5, seed=1)
+    one = Service(limits=LIMITS, journal=tmp_path / "a.journal", stimulator="simulated", plan=plan)
+    yield one
+    one.stop()
+
+
+def test_around_the_loop_once_and_again(service, tmp_path):
+    end = time.monotonic() + 40
+    while service.ask("GET")["problems"]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    asked = service.ask("POST", "/arm", {"limits_sha256": service.ask("GET")["limits"]["sha256"]})
+    lease = service.ask("POST", "/confirm", {"confirm_token": asked["confirm_token"]})["lease_token"]
+    while True:
+        service.ask("POST", "/heartbeat", {"lease_token": lease})
+        told = service.ask("GET")
+        if sum(arm["answered"] for arm in told["hits"]) >= 1 and told["shams"] >= 1:
+            break
+        assert time.monotonic() < end, told
+        time.sleep(0.4)
+    assert told["dropped"] == 0
+    assert service.stop() < 3.0
+    verify(tmp_path / "a.journal")
+    device_log = tmp_path / "a.journal.device.jsonl"
+    assert violations(tmp_path / "a.journal", device_log, LIMITS) == []
+    pulses = {json.loads(line)["trigger_id"] for line in device_log.read_text().splitlines()}
+    kinds: dict[str, list[Any]] = {}
+    for row in rows(tmp_path / "a.journal"):
+        kinds.setdefault(row.kind, []).append(row.load())
+    assert {row["trigger_id"] for row in kinds["stimulation"]} == pulses
+    assert {row["trigger_id"] for row in kinds["trigger"] if not row["sham"]} == pulses
+    assert {row["trigger_id"]: row["result"] for row in kinds["outcome"]} == dict.fromkeys(pulses, "delivered")
+    assert len(kinds["report"]) >= 1
+    assert {"run_started", "settings", "connection", "plan", "conditions", "inhibited", "run_ended"} <= set(kinds)
+
+
+def test_a_second_engine_on_one_journal_is_refused(tmp_path):
+    settings = Settings(limits=LIMITS, journal=tmp_path / "a.journal", stimulator="simulated")
+    first = open_loop(settings)
+    try:
+        with pytest.raises(RigFault, match=f"another engine writes it .process {os.getpid()}"):
+            open_loop(settings)
+    finally:
+        first.close()
+    open_loop(settings).close()
+
+
+def test_without_limits_it_says_why_it_cannot_be_armed():
+    loop = open_loop(Settings())
+    assert loop.gate.status()["problems"][0].startswith("there is no limits file")
+    assert loop.gate.status()["device"]["name"] == "none"
+    assert not loop.journal.healthy
+    loop.close()
+
+
+@pytest.mark.parametrize("participant", ["simulated", "p07"])
+def test_limits_that_become_valid_for_another_participant_need_a_new_start(participant, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    limits = tmp_path / "limits.toml"
+    limits.write_text(LIMITS.read_text())
+    loop = open_loop(Settings(limits=limits, stimulator="simulated"))
+    limits.write_text(LIMITS.read_text().replace('"simulated"', f'"{participant}"'))
+    loop.gate._limits_seen = float("-inf")
+    loop.gate.watch()
+    problems = loop.gate.status()["problems"]
+    assert any("whose journal is open" in problem for problem in problems) == (participant != "simulated")
+    assert (tmp_path / "phosphene" / "simulated.journal").exists()
+    loop.close()
