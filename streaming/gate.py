@@ -131,6 +131,7 @@ class Gate:
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
         self._conditions: Conditions | None = None
+        self._device_idle = False  # as asked behind the last prediction: `fire` asks the device itself once more
         self._limits_problem = ""
         self._planned: tuple[str, Plan, str] | None = None  # the limits' hash, their plan, its hash
         self._because = "nobody has armed it since the start"
@@ -182,7 +183,7 @@ class Gate:
         conditions = Conditions(
             fresh=abs(age_s) <= self.thresholds.max_age_s or self._recorded(),
             lease=now - self._lease.renewed <= self.settings.lease_inhibits_s,
-            device=self._device_status().state == "idle",
+            device=self._device_idle,
             journal=self._journal.healthy and self._journal.ids_left > 0,
         )
         if conditions != self._conditions and self.engine.state in (State.SHADOW, *LIVE):
@@ -605,6 +606,7 @@ class Gate:
         for outcome in status.outcomes:
             told = {"trigger_id": outcome.trigger_id, "result": outcome.result, "known_at": outcome.t_mono}
             self._journal.write("outcome", told)
+        self._device_idle = status.state == "idle"
         return status
 
     def _limits_on_disk(self) -> Limits | None:

@@ -55,6 +55,9 @@ class Reason(Enum):
     PLAN = "every planned trial is done"
 
 
+INERT = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAULT: Reason.FAULT}
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What is not in the samples, as it stood when a prediction was judged."""
@@ -100,8 +103,7 @@ class TriggerSettings:
             raise OperatorFault(f"trigger: found smoothing_s {self.smoothing_s}, expected 0 to 10 s")
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """Stimulate now. Where `shadow`, the word is would-fire; where the trial is a sham, nothing leaves either.
     `probability` is the one that was compared: smoothed, where the settings say so."""
 
@@ -286,20 +288,26 @@ class TriggerEngine:
     # The checks, in their order --------------------------------------------------------------------------------------
 
     def _why_not_now(self, prediction: Prediction, conditions: Conditions, newer: bool) -> Reason | None:
-        state = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAULT: Reason.FAULT}
-        checks = (
-            (self.state not in state, state.get(self.state, Reason.DISARMED)),
-            (_is_probability(prediction.probability), Reason.PROBABILITY),
-            (newer, Reason.NOT_NEWER),
-            (conditions.fresh, Reason.AGE),
-            (prediction.mode == "continuous" and not prediction.flags, Reason.WINDOW),
-            (prediction.full_history, Reason.HISTORY),
-            (prediction.usable_channels >= self._min_usable, Reason.CHANNELS),
-            (conditions.lease or self.state is State.SHADOW, Reason.LEASE),
-            (conditions.device or self.state is State.SHADOW, Reason.DEVICE),
-            (conditions.journal, Reason.JOURNAL),
-        )
-        return next((reason for holds, reason in checks if not holds), None)
+        """Each line asks for what must hold, so that what cannot be compared does not."""
+        if self.state in INERT:
+            return INERT[self.state]
+        if not _is_probability(prediction.probability):
+            return Reason.PROBABILITY
+        if not newer:
+            return Reason.NOT_NEWER
+        if not conditions.fresh:
+            return Reason.AGE
+        if not (prediction.mode == "continuous" and not prediction.flags):
+            return Reason.WINDOW
+        if not prediction.full_history:
+            return Reason.HISTORY
+        if not prediction.usable_channels >= self._min_usable:
+            return Reason.CHANNELS
+        if not (conditions.lease or self.state is State.SHADOW):
+            return Reason.LEASE
+        if not (conditions.device or self.state is State.SHADOW):
+            return Reason.DEVICE
+        return None if conditions.journal else Reason.JOURNAL
 
     def _why_not_wanted(self, plan: Plan, trial: Trial, probability: float | None) -> Reason | None:
         if trial.arm in STATE_ARMS:
@@ -315,16 +323,16 @@ class TriggerEngine:
     def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress) -> Reason | None:
         budget = limits.budget
         progress.forget(self.now - math.ceil(MINUTE_S * self._rate))
+        if self._in_refractory():
+            return Reason.REFRACTORY
+        if not len(progress.moments) < budget.pulses_per_minute:
+            return Reason.RATE
+        if not progress.pulses < budget.pulses_per_session:
+            return Reason.SESSION
+        if not progress.duty_s(dose.electrode) + dose.duration_s <= budget.duty * MINUTE_S:
+            return Reason.DUTY
         day_uc = progress.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
-        duty_s = progress.duty_s(dose.electrode) + dose.duration_s
-        checks = (
-            (not self._in_refractory(), Reason.REFRACTORY),
-            (len(progress.moments) < budget.pulses_per_minute, Reason.RATE),
-            (progress.pulses < budget.pulses_per_session, Reason.SESSION),
-            (duty_s <= budget.duty * MINUTE_S, Reason.DUTY),
-            (day_uc <= budget.charge_per_electrode_day_uc, Reason.DAY_CHARGE),
-        )
-        return next((reason for holds, reason in checks if not holds), None)
+        return None if day_uc <= budget.charge_per_electrode_day_uc else Reason.DAY_CHARGE
 
     # Small parts -----------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ pulses_per_session = 10000
 refractory_s = 0.5
 armed_max_s = 14400
 """
+HISTORY_S = 10.0  # that the normaliser must have seen
 THRESHOLDS = {"p_on": 0.51, "p_off": 0.5, "dwell_hops": 1}  # nearly any state: it is the way that is measured
 
 
@@ -97,7 +98,7 @@ def _armed(
     each trigger."""
     ask(port, "PUT", "/v1/trigger", THRESHOLDS)
     sha256 = ask(port, "GET", "/v1/trigger")["limits"]["sha256"]
-    time.sleep(1.0)
+    time.sleep(HISTORY_S)
     token = ask(port, "POST", "/v1/trigger/arm", {"limits_sha256": sha256})["confirm_token"]
     lease = ask(port, "POST", "/v1/trigger/confirm", {"confirm_token": token})["lease_token"]
     fired = []
