@@ -25,7 +25,8 @@ from streaming.plan import Plan
 from streaming.predictions import Flag, Prediction
 from streaming.signal.settings import ChainSettings
 from streaming.trigger import TriggerSettings
-from training.closed_loop import CHAIN_S, HOP_BINS, INFERENCE_S, Blanked, Walked, give, prediction_of, walk
+from training.closed_loop import Walked, walk
+from training.rigs import CHAIN_S, HOP_BINS, INFERENCE_S, Blanked, give, prediction_of
 
 WINDOWS_AT_ONCE = 500
 BISECTIONS = 12
