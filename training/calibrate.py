@@ -9,7 +9,8 @@ dimensions, but can tell how far the old one still holds.
 
 Scores are of trials that the scored probe never saw. With many trials the last fifth of each recording is held out;
 with few, each of five blocks of time in turn. The probe that is written is then fitted to all of them. Beside it stand,
-on the same trials: the old bundle, the electrode and current alone, and probes fitted to permuted labels.
+on the same trials: the old bundle, the electrode and current alone, and chance: the same calls held against answers
+moved in time. (Labels permuted before fitting would not be chance: the anchor knows something without them.)
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from training.calibrated_bundle import write_calibrated
 from training.data import Session, open_sessions
 from training.frozen import freeze
 from training.heads import weights_of
-from training.readout import FOLDS, Readout, balanced_accuracy, fit, gain, permuted, score
+from training.readout import FOLDS, Readout, fit, gain, score, shifted
 from training.trials import LEAST_TRIALS, TRAINING_PART, Trials, gather, join, rarely_usable, stimulus
 
 LEAST_OF_EACH = 8  # answers of either kind
@@ -186,7 +187,6 @@ def _calibrate(decoder: OnnxDecoder, probe: str, parts: list[Trials], anchor: ND
         readout = fit(embeddings, labels, anchor=anchor)
         probability, prevalence = _held_out(embeddings, labels, folds, anchor)
         known, base = _held_out(stimulus(trials, np.unique(trials.electrode)), labels, folds)
-        by_luck = _by_luck(embeddings, labels, folds, readout.c, anchor)
     except ValueError as error:  # a part of the trials without both answers
         raise OperatorFault(
             f"{probe}: the answers come in such long runs that a fifth of the trials leaves one kind only ({error}); "
@@ -195,7 +195,7 @@ def _calibrate(decoder: OnnxDecoder, probe: str, parts: list[Trials], anchor: ND
     called = {"probe": probability > prevalence, "stimulus_only": known > base}
     metrics: dict[str, Any] = {
         "probe": score(probability[scored], labels[scored], prevalence[scored]),
-        "permuted_labels": by_luck,
+        "chance": shifted(called["probe"][scored], labels[scored]),
         "stimulus_only": score(known[scored], labels[scored], base[scored]),
     }
     if probe in decoder.manifest.probes:
@@ -225,18 +225,3 @@ def _held_out(
         readout = fit(features[training], labels[training], anchor=anchor)
         probability[test], prevalence[test] = readout.probability(features[test]), readout.prevalence
     return probability, prevalence
-
-
-def _by_luck(
-    features: NDArray[Any], labels: NDArray[np.bool_], folds: list[Fold], c: float, anchor: NDArray[Any] | None
-) -> dict[str, Any]:
-    """Chance: the same probe fitted to permuted labels, again and again, and scored on the same trials."""
-    by_fold = [permuted(features[training], labels[training], c, anchor=anchor) for training, _ in folds]
-    scored = np.concatenate([test for _, test in folds])
-    found = []
-    for readouts in zip(*by_fold, strict=True):
-        told = [r.probability(features[test]) > r.prevalence for r, (_, test) in zip(readouts, folds, strict=True)]
-        found.append(balanced_accuracy(labels[scored], np.concatenate(told)))
-    low, high = np.percentile(found, [2.5, 97.5])
-    mean = float(np.mean(found))
-    return {"balanced_accuracy": mean, "interval": [float(low), float(high)], "permutations": len(found)}

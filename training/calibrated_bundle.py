@@ -44,7 +44,7 @@ ROWS = {
     "probe": "new probe",
     "parent": "old bundle, same trials",
     "stimulus_only": "electrode and current alone",
-    "permuted_labels": "chance: probe, permuted labels",
+    "chance": "chance: new probe, answers moved in time",
     "gain_over_parent": "new less old",
     "gain_over_stimulus_only": "new less electrode and current",
 }
@@ -159,7 +159,7 @@ def _card(parent: Manifest, fitted: dict[str, Calibrated], participant: str, rec
         "",
         *(f"- {one['file']} of {one['date']}, sha256 {one['sha256'][:12]}" for one in recordings),
         "",
-        "Balanced accuracy in %, 95 % bootstrap intervals over trials (for permuted labels: over permutations). The "
+        "Balanced accuracy in %, 95 % bootstrap intervals over trials (for chance: over shifts). The "
         "probes in this bundle are fitted to all trials; scored are probes that had not seen the trials.",
     ]
     for name, one in fitted.items():

@@ -3,8 +3,10 @@
 Standard scaler, then a logistic regression with balanced classes whose C is chosen by blocked cross-validation (five
 contiguous folds, so that neighbouring trials never sit on both sides; the strongest penalty within one standard error
 of the best), then Platt's scaling of the out-of-fold scores, its slope never negative.
-An older probe may serve as anchor: its score is one more feature, all but free of penalty, so that few trials only
-calibrate it again, and many turn away from it as far as they must. What comes out is one weight vector all the same.
+An older probe may serve as anchor. It is itself the strongest penalty of all (C = 0), left only for what is better by
+two standard errors, so that few trials only calibrate it again; at the others its score is one more feature, all but
+free of penalty, so that many trials turn away from it as far as they must. What comes out is one weight vector all the
+same.
 A percept is called where the calibrated probability exceeds the training prevalence, the rule that is optimal for
 balanced accuracy.
 """
@@ -58,14 +60,14 @@ def fit(features: Features, labels: Labels, c: float | None = None, anchor: Feat
         ValueError: fewer than two trials of a class in some fold's training part.
     """
     folds = np.array_split(np.arange(len(labels)), FOLDS)
-    grid = C_GRID if c is None else (c,)
+    grid = (c,) if c is not None else C_GRID if anchor is None else (0.0, *C_GRID)
     scores = np.empty((len(grid), len(labels)))
     for fold in folds:
         rest = np.ones(len(labels), bool)
         rest[fold] = False
         for row, (weight, bias) in zip(scores, _regressions(features[rest], labels[rest], grid, anchor), strict=True):
             row[fold] = features[fold] @ weight + bias
-    chosen = _choose(labels, scores, folds)
+    chosen = _choose(labels, scores, folds, anchored=grid[0] == 0.0)
     ((weight, bias),) = _regressions(features, labels, (grid[chosen],), anchor)
     platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None], labels)
     slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
@@ -75,13 +77,17 @@ def fit(features: Features, labels: Labels, c: float | None = None, anchor: Feat
     return Readout(weight, bias, slope, offset, prevalence, grid[chosen])
 
 
-def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]]) -> int:
-    """The strongest penalty whose area under the curve is within a standard error of the best, over folds."""
+def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]], anchored: bool = False) -> int:
+    """The strongest penalty whose area under the curve is within a standard error of the best, over folds; the first,
+    if it is the anchor, unless the best exceeds it by two."""
     both = [fold for fold in folds if 0 < labels[fold].mean() < 1]
     if not both or len(scores) == 1:
         return 0
     auc = np.array([[roc_auc_score(labels[fold], row[fold]) for fold in both] for row in scores])
     best = int(np.argmax(auc.mean(axis=1)))
+    ahead = auc[best] - auc[0]
+    if anchored and ahead.mean() <= 2 * ahead.std() / np.sqrt(len(both)):
+        return 0
     error = auc[best].std() / np.sqrt(len(both))
     return int(np.flatnonzero(auc.mean(axis=1) >= auc[best].mean() - error)[0])
 
@@ -108,6 +114,10 @@ def _regressions(
     found = []
     steps = 5000 if len(grid) == 1 else GRID_STEPS
     for c in grid:
+        if c == 0.0:
+            assert anchor is not None
+            found.append((anchor, 0.0))
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if len(grid) > 1 else "default", ConvergenceWarning)
             model = LogisticRegression(C=c, class_weight="balanced", max_iter=steps).fit(scaled, labels)
@@ -164,12 +174,10 @@ def _calibration_error(probability: NDArray[np.float64], labels: Labels, bins: i
     return float(sum(gaps) / len(labels))
 
 
-def permuted(
-    features: Features, labels: Labels, c: float, repeats: int = 20, anchor: Features | None = None
-) -> list[Readout]:
+def permuted(features: Features, labels: Labels, c: float, repeats: int = 20) -> list[Readout]:
     """The same readout, fitted to permuted labels again and again."""
     rng = np.random.default_rng(0)
-    return [fit(features, rng.permutation(labels), c, anchor) for _ in range(repeats)]
+    return [fit(features, rng.permutation(labels), c) for _ in range(repeats)]
 
 
 def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[str, Any]:
@@ -181,6 +189,14 @@ def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[
         "interval": [float(low), float(high)],
         "permutations": len(readouts),
     }
+
+
+def shifted(called: Labels, labels: Labels, least: int = 10) -> dict[str, Any]:
+    """Balanced accuracy of the same calls for answers moved in time, by every number of trials from `least` on: chance
+    that keeps whatever drifts in both."""
+    found = [balanced_accuracy(np.roll(labels, k), called) for k in range(least, len(labels) - least + 1)]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return {"balanced_accuracy": float(np.mean(found)), "interval": [float(low), float(high)], "shifts": len(found)}
 
 
 def percent(found: dict[str, Any] | None) -> str:

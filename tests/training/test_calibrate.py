@@ -96,7 +96,7 @@ def test_many_trials_end_to_end(parent: Path, tmp_path: Path, capsys: pytest.Cap
     metrics = found.probes["prestimulus"].metrics
     assert metrics["probe"]["interval"][0] > 0.5
     assert metrics["probe"]["trials"] == metrics["parent"]["trials"] == metrics["stimulus_only"]["trials"] == 59
-    assert metrics["permuted_labels"]["interval"][0] < 0.5 < metrics["permuted_labels"]["interval"][1]
+    assert metrics["chance"]["interval"][0] < 0.5 < metrics["chance"]["interval"][1]
     assert metrics["gain_over_parent"]["balanced_accuracy"] == pytest.approx(
         metrics["probe"]["balanced_accuracy"] - metrics["parent"]["balanced_accuracy"]
     )
