@@ -94,6 +94,7 @@ def control(service: Service) -> APIRouter:
         if make_plan is not None and limits is not None:  # one that cannot be made is the request's fault
             await asyncio.to_thread(make_plan, limits)
         await ask(gate.configure, thresholds, make_plan)
+        service.journal.write("settings", {"asked": asked.model_dump(mode="json", exclude_none=True)})
         return _json(service.trigger_status())
 
     @routes.post("/arm")

@@ -445,6 +445,8 @@ class Gate:
         status = self._device_status()
         if status.state == "fault":
             found.append(f"the stimulator {capabilities.name} is at fault: {status.problem}")
+        elif status.problem:
+            found.append(f"stimulator {capabilities.name}: {status.problem}")
         if decoding is None or self._monotonic() - self._last_prediction > self.settings.stream_disarms_s:
             return [*found, "no predictions come"]
         if decoding.source != "live" and not capabilities.simulated:

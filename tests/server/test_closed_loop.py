@@ -100,6 +100,12 @@ def test_a_second_engine_on_one_journal_is_refused(tmp_path):
     open_loop(settings).close()
 
 
+def test_without_a_stimulator_it_says_why_it_cannot_be_armed(tmp_path):
+    loop = open_loop(Settings(limits=LIMITS, journal=tmp_path / "a.journal"))
+    assert "stimulator none: there is no stimulator" in loop.gate.status()["problems"]
+    loop.close()
+
+
 def test_without_limits_it_says_why_it_cannot_be_armed():
     loop = open_loop(Settings())
     assert loop.gate.status()["problems"][0].startswith("there is no limits file")
