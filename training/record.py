@@ -27,6 +27,7 @@ from training.spool import spool_of, unfinished
 
 READ_TIMEOUT_S = 0.1
 RETRY_S = 0.2
+DEAF_S = 5.0  # an event stream that was not found by then is missed
 GRACE_S = 1.0  # a stream that stands still ends a recording of --seconds so much later
 
 log = logging.getLogger("phosphene")
@@ -50,7 +51,7 @@ def record(
     """
     _refuse_existing(out)
     recorder: Recorder | None = None
-    end_at, told, said = float("inf"), 0.0, ""
+    end_at, told, said, warned = float("inf"), 0.0, "", False
     try:
         while not stop.is_set():
             try:
@@ -67,6 +68,11 @@ def record(
                     recorder.push(chunk, source.markers())
                     if recorder.next_sample >= seconds * source.info.rate_hz:
                         stop.set()
+                    if not warned and not source.hears_events and recorder.next_sample > DEAF_S * source.info.rate_hz:
+                        warned = True
+                        log.warning(
+                            "no event stream yet: without its markers no artifact is blanked, and no trial known"
+                        )
                     if chunk.arrival_time > told + 1.0:
                         told = chunk.arrival_time
                         tell(_progress(recorder, source))
@@ -120,7 +126,8 @@ def _begin(
 
 def _progress(recorder: Recorder, source: LslSource) -> str:
     minutes, seconds = divmod(int(recorder.next_sample / source.info.rate_hz), 60)
+    deaf = "" if source.hears_events else "NO EVENT STREAM: no trials, no artifact blanked; "
     return (
-        f"{minutes:02}:{seconds:02}  {recorder.stimulations} stimulations ({recorder.late} told late), "
+        f"{minutes:02}:{seconds:02}  {deaf}{recorder.stimulations} stimulations ({recorder.late} told late), "
         f"{recorder.reports} reports, {source.counters.lost_samples} samples lost, {recorder.spool.bytes / 1e6:.0f} MB"
     )

@@ -72,6 +72,11 @@ class LslSource:
         return self._header.scale_uv if self._header is not None and self._header.dtype == "int16" else None
 
     @property
+    def hears_events(self) -> bool:
+        """Whether the event stream is connected. Without it nothing is blanked, and nobody says so."""
+        return self._events.connected
+
+    @property
     def counters(self) -> SourceCounters:
         return self._counters
 
