@@ -20,6 +20,7 @@ from streaming.participant.settings import N_ELECTRODES, ParticipantSettings
 from streaming.participant.source import stream_info
 from streaming.participant.trials import Protocol
 from streaming.sinks.broadband_outlet import broadband_stream_info
+from streaming.sources.finder import Finder
 from streaming.stimulators.lsl import SIMULATED_NAME
 from streaming.stimulators.outlet import NAME
 
@@ -66,7 +67,7 @@ class SimulatedRig:
         self._outlet = pylsl.StreamOutlet(header, self._chunk, BUFFER_S)
         markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
         self._events = pylsl.StreamOutlet(pylsl.StreamInfo(events_name, *markers, f"{identity}-events"))
-        self._resolver = pylsl.ContinuousResolver(pred=triggers)
+        self._finder = Finder(triggers)
         self._triggers: dict[str, pylsl.StreamInlet] = {}  # by source_id, under which an inlet finds its stream again
         self._look_at = 0.0
 
@@ -86,7 +87,7 @@ class SimulatedRig:
         """Take the streams off the network."""
         for inlet in self._triggers.values():
             inlet.close_stream()
-        del self._outlet, self._events, self._resolver, self._triggers
+        del self._outlet, self._events, self._finder, self._triggers
 
     def _time_of(self, sample: int) -> float:
         assert self.t0 is not None
@@ -110,7 +111,7 @@ class SimulatedRig:
         """Stimulate for each trigger that came; look for trigger streams that are new."""
         if pylsl.local_clock() >= self._look_at:
             self._look_at = pylsl.local_clock() + LOOK_FOR_TRIGGERS_S
-            for stream in self._resolver.results():
+            for stream in self._finder.found().values():
                 identity = stream.source_id() or stream.uid()
                 if identity not in self._triggers:
                     self._triggers[identity] = pylsl.StreamInlet(stream, max_buflen=10, recover=True)

@@ -21,6 +21,7 @@ from pylsl.util import TimeoutError as NoAnswer
 from models.errors import RigFault
 from streaming.chunk import Chunk, SourceCounters, StreamInfo
 from streaming.events import Marker
+from streaming.sources.finder import Finder
 from streaming.sources.header import Header, describe, differences, read_header
 from streaming.sources.lsl_events import EventInlet
 from streaming.sources.stamps import Segment, StampTracker, note
@@ -92,10 +93,10 @@ class LslSource:
             RigFault: two streams match, the header is not what it must be, or not what it was before.
         """
         self._close_inlet()
-        resolver = pylsl.ContinuousResolver(pred=self._predicate)
+        finder = Finder(self._predicate)
         first_seen: float | None = None
         while not stop.is_set():
-            found = {stream.uid(): stream for stream in resolver.results()}
+            found = finder.found()
             if len(found) > 1:
                 streams = ", ".join(describe(stream) for stream in found.values())
                 raise RigFault(f"{len(found)} streams match {self._predicate}: {streams}; name one, e.g. by source_id")

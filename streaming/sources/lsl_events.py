@@ -13,6 +13,7 @@ from pylsl.util import TimeoutError as NoAnswer
 from models.errors import RigFault
 from streaming.chunk import SourceCounters
 from streaming.events import Marker, UnknownEvent, parse_marker
+from streaming.sources.finder import Finder
 from streaming.sources.header import describe
 from streaming.sources.stamps import note
 
@@ -28,7 +29,7 @@ class EventInlet:
     def __init__(self, predicate: str, counters: SourceCounters) -> None:
         self._predicate = predicate
         self._counters = counters
-        self._resolver = pylsl.ContinuousResolver(pred=predicate, forget_after=1.0)
+        self._finder = Finder(predicate, forget_after_s=1.0)
         self._inlet: pylsl.StreamInlet | None = None
         self._look_after = 0.0
         self._last_complaint = ""
@@ -72,7 +73,7 @@ class EventInlet:
         if now < self._look_after:
             return False
         self._look_after = now + LOOK_EVERY_S
-        found = {stream.uid(): stream for stream in self._resolver.results()}
+        found = self._finder.found()
         if len(found) > 1:
             streams = ", ".join(describe(stream) for stream in found.values())
             self._complain(f"{len(found)} event streams match {self._predicate}: {streams}; none is used, name one")
