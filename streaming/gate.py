@@ -544,7 +544,8 @@ class Gate:
         last, limits, decoding = self.engine.progress.last_pulse, self.engine.limits, self._decoding
         if last is None or limits is None or decoding is None:
             return None
-        left_s = limits.budget.refractory_s - (self.engine.now - last) / decoding.rate_hz
+        refractory_s = limits.budget.refractory_s + self.thresholds.max_age_s  # see TriggerEngine
+        left_s = refractory_s - (self.engine.now - last) / decoding.rate_hz
         return left_s if left_s > 0 else None
 
     # Moves -----------------------------------------------------------------------------------------------------------

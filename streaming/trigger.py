@@ -207,6 +207,9 @@ class TriggerEngine:
         self.settings, self.limits, self.plan = settings, limits, plan
         self.state = State.DISARMED
         self._rate = rate_hz
+        # One decision leaves later behind its newest sample than another, by up to max_age_s; so much closer may two
+        # pulses be on the clock than they are in the samples, and on the clock, too, every limit holds.
+        self._slack = math.ceil(settings.max_age_s * rate_hz)
         self._min_usable = min_usable_channels
         patterns = limits.patterns if limits is not None else ()
         self._doses = {pattern: Dose.of(pattern.quantised(*device_steps)) for pattern in patterns}
@@ -322,7 +325,7 @@ class TriggerEngine:
 
     def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress) -> Reason | None:
         budget = limits.budget
-        progress.forget(self.now - math.ceil(MINUTE_S * self._rate))
+        progress.forget(self.now - math.ceil(MINUTE_S * self._rate) - self._slack)
         if self._in_refractory():
             return Reason.REFRACTORY
         if not len(progress.moments) < budget.pulses_per_minute:
@@ -377,7 +380,7 @@ class TriggerEngine:
         last = self.progress.last_pulse
         if last is None or self.limits is None:
             return False
-        return self.now - last < math.ceil(self.limits.budget.refractory_s * self._rate)
+        return self.now - last < math.ceil(self.limits.budget.refractory_s * self._rate) + self._slack
 
     def _fire(self, trial: Trial, prediction: Prediction, probability: float | None, waiting_since: int) -> Trigger:
         shadow, progress = self.state is State.SHADOW, self.progress

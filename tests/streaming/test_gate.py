@@ -232,6 +232,24 @@ def test_a_stream_that_runs_twice_as_fast_as_the_clock() -> None:
     assert "faster than the clock" in rig.journal.kinds("transition")[-1]["reason"]
 
 
+def test_a_pulse_that_left_late_does_not_make_the_next_one_too_early() -> None:
+    """The first leaves 43 ms after its newest sample, the next 3 ms: 2 s of samples, 40 ms less on the clock."""
+    rig = Rig()
+    pattern = rig.limits().patterns[0]
+    plan = Plan(0, (Trial("open_loop", False, pattern, 0.0),) * 3, open_loop_s=0.0)
+    rig = armed(plan=plan)
+    while rig.gate.engine._good_since is None or rig.gate.engine.now - rig.gate.engine._good_since < 990:
+        rig.push(0.5)
+    assert rig.push(0.5, age_s=0.043, step_s=0.05)
+    rig.gate.heartbeat(rig.token)
+    for _ in range(4):  # the ones that were held up
+        rig.push(0.5, step_s=0.0)
+    assert rig.run(2.5, 0.5) == 1
+    assert rig.state == "REFRACTORY"
+    (first, _, _), (second, _, _) = rig.device.log
+    assert second - first >= 2.0
+
+
 def test_a_pulse_of_an_earlier_run_counts() -> None:
     rig = Rig()
     rig.restart(pulses_ago_s=(0.1,))
