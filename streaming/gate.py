@@ -326,18 +326,19 @@ class Gate:
         Raises:
             OperatorFault: too late, or another's token. RigFault: the device does not arm.
         """
+        limits = self._open_request(token)
+        try:
+            self._device.arm(limits)  # without the lock: a serial line may take its time, and predictions go on
+        except Fault:
+            with self._lock:
+                if self.engine.state is State.ARMING:
+                    self._move(Event.EXPIRE, "the device does not arm")
+            raise
         with self._lock:
-            self._watch(self._monotonic())
-            if self.engine.state is not State.ARMING or not secrets.compare_digest(token, self._lease.token):
-                raise OperatorFault("this confirmation belongs to no request that is open; request it again")
-            limits = self.engine.limits
             try:
-                if problems := self.problems():
-                    raise OperatorFault("cannot be armed: " + "; ".join(problems))
-                assert limits is not None
-                self._device.arm(limits)
+                self._open_request(token)
             except Fault:
-                self._move(Event.EXPIRE, "arming was refused")
+                self._device.disarm()
                 raise
             self._lease = _Lease(secrets.token_urlsafe(16), renewed=self._monotonic())
             self._last_prediction = self._armed_since = self._monotonic()
@@ -345,6 +346,19 @@ class Gate:
             self._journal.write("plan", {"sha256": plan[2] if plan else "", "seed": plan[1].seed if plan else 0})
             self._move(Event.CONFIRM, "confirmed")
             return self._lease.token
+
+    def _open_request(self, token: str) -> Limits:
+        """The limits of the request that this token confirms, where nothing forbids arming."""
+        with self._lock:
+            self._watch(self._monotonic())
+            limits = self.engine.limits
+            same = secrets.compare_digest(token.encode(), self._lease.token.encode())
+            if self.engine.state is not State.ARMING or not same or limits is None:
+                raise OperatorFault("this confirmation belongs to no request that is open; request it again")
+            if problems := self.problems():
+                self._move(Event.EXPIRE, "arming was refused")
+                raise OperatorFault("cannot be armed: " + "; ".join(problems))
+            return limits
 
     def heartbeat(self, token: str) -> None:
         """Renew the lease.
@@ -354,7 +368,7 @@ class Gate:
         """
         with self._lock:
             self._watch(self._monotonic())
-            if self.engine.state not in LIVE or not secrets.compare_digest(token, self._lease.token):
+            if self.engine.state not in LIVE or not secrets.compare_digest(token.encode(), self._lease.token.encode()):
                 raise OperatorFault("this lease is over; the trigger is " + self.engine.state)
             self._lease.renewed = self._monotonic()
 
