@@ -44,7 +44,11 @@ def record(
     serving._set_at_signal(stop)
     lsl = LslSource(predicate, event_predicate=events)
     print(f"waiting for {lsl.looking_for}; Ctrl-C ends", file=sys.stderr, flush=True)
-    print(record(out, lsl, stop, seconds, broadband, participant, session, _tell))
+    try:
+        said = record(out, lsl, stop, seconds, broadband, participant, session, _tell)
+    finally:
+        _tell("")
+    print(said)
 
 
 def _tell(line: str) -> None:
