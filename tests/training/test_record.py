@@ -320,9 +320,12 @@ def test_ctrl_c_before_the_stream_says_that_nothing_was_recorded(tmp_path: Path)
         text=True,
     )
     assert process.stderr is not None
-    assert any("waiting" in line for line in process.stderr)  # liblsl may have said something before
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    try:
+        assert any("waiting" in line for line in process.stderr)  # liblsl may have said something before
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=90)[1]
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "phosphene: nothing was recorded" in said
     assert list(tmp_path.iterdir()) == []
