@@ -18,7 +18,7 @@ from server.wiring import serve
 
 LIMITS = Path(__file__).parent / "demo_limits.toml"
 # the running mean of half a second crosses these every few seconds, and goes with the state (docs/experiment.md)
-THRESHOLDS = Thresholds(p_on=0.54, p_off=0.51, dwell_hops=3, smoothing_s=0.5)
+THRESHOLDS = Thresholds(p_on=0.53, p_off=0.505, dwell_hops=3, smoothing_s=0.5)
 PLAN = PlanSettings(arms=["favourable", "random"], trials_per_arm=2000, sham_fraction=0.1, seed=0)
 
 

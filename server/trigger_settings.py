@@ -14,7 +14,7 @@ from streaming.limits import Limits
 from streaming.plan import Arm, Plan, make_plan, simple_plan
 from streaming.trigger import TriggerSettings
 
-STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 MOST_TRIALS = 10_000  # in each arm: the ceiling of pulses in a session
 
 

@@ -19,7 +19,7 @@ export function showTrigger(told) {
   if (!LIVE.includes(state.state)) leaseToken = null;
   show("t-word", state.state);
   $("trigger").dataset.state = state.state;
-  $("trigger").classList.toggle("held", LIVE.includes(state.state) && !WAITING.includes(state.reason));
+  $("trigger").classList.toggle("held", state.state === "ARMED" && !WAITING.includes(state.reason));
   show("t-limits", limits());
   showBudgets();
   showHits();

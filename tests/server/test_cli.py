@@ -20,6 +20,7 @@ import pytest
 
 from models.errors import Fault
 from server.cli import offline, run, serving
+from server.journal.writer import Journal
 from server.settings import Settings
 from server.wiring import listen, open_source
 from streaming.sinks.broadband_outlet import broadband_stream_info
@@ -69,6 +70,15 @@ def test_port_in_use_is_one_line(capsys):
     assert capsys.readouterr().err.splitlines() == [
         f"phosphene: port {port} cannot be had (Address already in use); choose another with --port"
     ]
+
+
+def test_a_second_engine_on_one_journal_is_one_line(tmp_path, capsys):
+    path = tmp_path / "a.journal"
+    first = Journal(path)
+    assert run(["serve", "--port", "0", "--journal", str(path)]) == 1
+    first.close()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("phosphene: ")]
+    assert "another engine writes it" in line
 
 
 @pytest.mark.parametrize("command", [[], *([one.__name__] for one in (*serving.COMMANDS, *offline.COMMANDS))])

@@ -53,14 +53,14 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path):
-    plan = PlanSettings(arms=["favourable", "open_loop"], trials_per_arm=1000, sham_fraction=0.5, seed=1)
+    plan = PlanSettings(arms=["favourable", "random"], trials_per_arm=1000, sham_fraction=0.5, seed=1)
     one = Service(limits=LIMITS, journal=tmp_path / "a.journal", stimulator="simulated", plan=plan)
     yield one
     one.stop()
 
 
 def test_around_the_loop_once_and_again(service, tmp_path):
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120  # half a minute, on a machine that has nothing else to do
     while service.ask("GET")["problems"]:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -72,7 +72,7 @@ def test_around_the_loop_once_and_again(service, tmp_path):
         if sum(arm["answered"] for arm in told["hits"]) >= 1 and told["shams"] >= 1:
             break
         assert time.monotonic() < end, told
-        time.sleep(0.4)
+        time.sleep(0.2)
     assert told["dropped"] == 0
     assert service.stop() < 3.0
     verify(tmp_path / "a.journal")

@@ -210,6 +210,8 @@ def test_bad_bodies(loop):
         ("POST", "/disarm", {"stop": "yes"}),
         ("POST", "/clear", {"reason": ""}),
         ("PUT", "", {"p_on": 0.4}),
+        ("PUT", "", {"p_on": "0.8"}),
+        ("PUT", "", {"dwell_hops": True}),
         ("PUT", "", {"p_on": 0.7, "max_age_s": 10}),
         ("PUT", "", {"refractory_s": 0.1}),
         ("PUT", "", {"plan": {"arms": ["favourable"], "trials_per_arm": 10**9}}),
