@@ -84,7 +84,7 @@ function showBudgets() {
     const pair = document.createElement("div"), term = document.createElement("dt"), value = document.createElement("dd"), bar = document.createElement("span");
     term.textContent = name;
     value.textContent = text;
-    bar.className = share > 0.8 ? "bar near" : "bar";
+    bar.className = share > 0.8 && name !== "refractory" ? "bar near" : "bar";
     bar.style.setProperty("--share", Math.min(1, share));
     pair.append(term, value, bar);
     return pair;
