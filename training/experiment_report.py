@@ -141,15 +141,17 @@ def _cards(result: dict[str, Any]) -> list[str]:
     cards = []
     for name, found in result.get("compared", {}).items():
         value, interval = points(found["lift"])
-        cards.append(_card(value, f"lift, {name} over {result['compared_with']}", interval))
+        what = f"lift, {name} over {result['compared_with']}"
+        cards.append(_card(value, what, interval, points(found["expected_lift"])[0]))
     ideal = result.get("ideal", {}).get("window")
     if ideal:
         value, interval = share_of(ideal["ratio_of_lifts"])
-        cards.append(_card(value, "of the ideal observer's lift at the same rate", interval))
+        expected = share_of(ideal["ratio_of_expected_lifts"])[0]
+        cards.append(_card(value, "of the ideal observer's lift at the same rate", interval, expected))
     nobody = result.get("state_does_not_matter", {}).get("compared", {}).get("favourable")
     if nobody:
         value, interval = points(nobody["lift"])
-        cards.append(_card(value, "lift where the state does not matter", interval))
+        cards.append(_card(value, "lift where the state does not matter", interval, points(nobody["expected_lift"])[0]))
     saved = result.get("compared", {}).get("favourable", {}).get("stimulations_saved")
     if saved and saved["value"] is not None:
         low, high = saved["interval"]
@@ -158,8 +160,10 @@ def _cards(result: dict[str, Any]) -> list[str]:
     return cards
 
 
-def _card(value: str, what: str, interval: str) -> str:
-    return f'<div class="card"><b>{value}</b><span>{html.escape(what)}</span><small>{interval}</small></div>'
+def _card(value: str, what: str, interval: str, expected: str = "") -> str:
+    """`expected` is by the simulator's own probabilities at the same pulses."""
+    without = f"<small>without the luck of answers {expected}</small>" if expected else ""
+    return f'<div class="card"><b>{value}</b><span>{html.escape(what)}</span><small>{interval}</small>{without}</div>'
 
 
 def _section(kind: str, title: str, note: str, drawn: str) -> str:

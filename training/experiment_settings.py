@@ -27,7 +27,7 @@ class ExperimentSettings:
     smoothing_s: float = 0.5
     blocks: int = 56
     hop_bins: int = HOP_BINS
-    calibration_sessions: int = 4
+    calibration_sessions: int = 4  # the command takes two at level B, which takes longer to make
     calibration_s: float = 600.0
     ideal: bool = True
     cores: int = 1

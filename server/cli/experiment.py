@@ -45,7 +45,13 @@ def experiment(
     settings = load(None, model=model)
     bundle = find_bundle(settings.bundles, settings.model)
     asked = ExperimentSettings(
-        trials=trials, arms=chosen, sham=sham, seed=seed, broadband=broadband, cores=cores or os.cpu_count() or 1
+        trials=trials,
+        arms=chosen,
+        sham=sham,
+        seed=seed,
+        broadband=broadband,
+        calibration_sessions=2 if broadband else 4,
+        cores=cores or os.cpu_count() or 1,
     )
     result = run(out, bundle, asked, lambda line: print(line, file=sys.stderr, flush=True))
     print(f"{headline(result)}; {out / 'report.html'}")
