@@ -80,6 +80,7 @@ class SourceCounters:
     reconnects: int = 0
     malformed_markers: int = 0
     unknown_markers: int = 0
+    hears_events: bool | None = None  # None: markers come with the samples, or the source has none
     last_problem: str = ""
     notes: list[str] = field(default_factory=list)  # the newest few problems, newest last, at most 20
 

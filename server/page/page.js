@@ -142,6 +142,7 @@ function showStatus() {
     ["windows skipped", count(status.skipped_windows), status.skipped_windows > 0.01 * status.predictions],
     ["predictions", count(status.predictions), false],
     ["late markers", count(status.late_markers), false],
+    ["event stream", c.hears_events == null ? "–" : c.hears_events ? "heard" : "none: no train is blanked", c.hears_events === false],
     ["malformed markers", count(c.malformed_markers), c.malformed_markers > 0],
   ];
   $("quality").replaceChildren(...facts.map(([name, text, bad]) => {

@@ -1,7 +1,7 @@
 """Looks for LSL streams for as long as it takes.
 
-A `ContinuousResolver` can go deaf: seen once, in a process with a hundred sockets, while every other process heard the
-stream. So one that has found nothing for a while is replaced by a new one, which costs a millisecond.
+In a few live runs on a busy machine an event stream that other processes heard was never found; why, we do not know. So
+a resolver that has found nothing for a while is replaced by a new one, which costs a millisecond.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ class EventInlet:
     def __init__(self, predicate: str, counters: SourceCounters) -> None:
         self._predicate = predicate
         self._counters = counters
+        counters.hears_events = False
         self._finder = Finder(predicate, forget_after_s=1.0)
         self._inlet: pylsl.StreamInlet | None = None
         self._look_after = 0.0
@@ -62,6 +63,7 @@ class EventInlet:
             self._malformed("a marker is not UTF-8")
         except LostError:
             self._inlet = None
+            self._counters.hears_events = False
             self._complain("the event stream is gone; looking for it again")
         return markers
 
@@ -85,6 +87,7 @@ class EventInlet:
             self._inlet = pylsl.StreamInlet(stream, max_buflen=10, recover=False)
             self._remote = stream.hostname() != socket.gethostname()
             self._last_complaint = ""
+            self._counters.hears_events = True
         return self._inlet is not None
 
     def _parse(self, text: str, time: float) -> Marker | None:

@@ -9,9 +9,19 @@ from pathlib import Path
 
 import pytest
 
-# before liblsl is loaded: it reads its settings once, at its first call
+# Before liblsl is loaded: it reads its settings once, at its first call. Known peers are asked at their ports, of which
+# each outlet takes two; the 32 of the default are soon taken, and an outlet outside of them is never found.
 _SETTINGS = Path(tempfile.mkdtemp(prefix="phosphene-lsl-")) / "lsl_api.cfg"
-_SETTINGS.write_text("[multicast]\nResolveScope = machine\n[lab]\nKnownPeers = {127.0.0.1}\n[log]\nlevel = -3\n")
+_SETTINGS.write_text("""
+[multicast]
+ResolveScope = machine
+[lab]
+KnownPeers = {127.0.0.1}
+[ports]
+PortRange = 400
+[log]
+level = -3
+""")
 os.environ.setdefault("LSLAPICFG", str(_SETTINGS))
 
 

@@ -242,10 +242,12 @@ def test_markers_fall_on_their_sample_and_bad_ones_stop_nothing(name: str, runni
     rig = FakeRig(name)
     running(rig)
     source = connected(name)
+    assert source.counters.hears_events is False
     first = number(rig, collect(source, 300)[0])
     while not rig.events.have_consumers():
         source.read(0.05)
         source.markers()
+    assert source.counters.hears_events is True
     stim = {"event": "stim", "trial": 3, "electrode": 34, "current_ua": 20.0, "duration_s": 0.167}
     texts = [json.dumps(stim), "not json\n\x1b[31m", json.dumps({"event": "report", "trial": 3, "perceived": True})]
     texts += [json.dumps({"event": "coffee"}), json.dumps({"event": "stim"}), "\x00"]
