@@ -111,13 +111,11 @@ def make_plan(
     patterns = tuple(limits.pattern(p.electrode, p.current_ua) for p in patterns) or limits.patterns
     generator = random.Random(seed)
     trials: list[Trial] = []
-    shams = 0.0
     for block in range(trials_per_arm):
-        shams += sham_fraction
-        sham = shams >= 1.0  # exactly that share of the blocks, spread evenly
-        shams -= sham
+        # exactly that share of the blocks, spread evenly; a hair more than the product, which is a hair less than whole
+        sham = math.floor((block + 1) * sham_fraction + 1e-9) > math.floor(block * sham_fraction + 1e-9)
         pattern = patterns[block % len(patterns)]  # equal electrode and current in every arm
         order = list(arms)
         generator.shuffle(order)
-        trials += [Trial(arm, bool(sham), pattern, generator.random()) for arm in order]
+        trials += [Trial(arm, sham, pattern, generator.random()) for arm in order]
     return Plan(seed, tuple(trials), blind=blind, waits_s=waits_s)

@@ -34,7 +34,7 @@ class Command:
     def __init__(self, said: Path, *arguments: object) -> None:
         self.said = said
         quiet = said.with_name("lsl_api.cfg")
-        quiet.write_text("[log]\nlevel = -3\n")
+        quiet.write_text("[ports]\nPortRange = 400\n[log]\nlevel = -3\n")
         with said.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "server.cli", *map(str, arguments)],
