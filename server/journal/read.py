@@ -114,5 +114,5 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN")
             check_mark(connection)
             yield connection
-    except (sqlite3.Error, JournalFault) as error:
+    except (sqlite3.Error, UnicodeDecodeError, JournalFault) as error:  # a column's name may be damaged, too
         raise JournalFault(f"{path}: {error}") from error

@@ -122,5 +122,5 @@ class Store:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, JournalFault) as error:
+        except (sqlite3.Error, UnicodeDecodeError, JournalFault) as error:
             raise JournalFault(f"journal {self.path}: {error}; leave it as it is and name another --journal") from error

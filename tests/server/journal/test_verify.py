@@ -1,5 +1,6 @@
 """Whatever is done to a journal behind its back, verify names the first row that is wrong."""
 
+import contextlib
 import shutil
 import sqlite3
 
@@ -151,6 +152,15 @@ def test_any_byte_of_the_file(original, copy, data):
         assert list(rows(copy)) == list(rows(original))
     except JournalFault as fault:
         assert str(copy) in str(fault)  # noqa: PT017
+
+
+def test_any_letter_of_the_schema(original, copy):
+    """Also those that make a column's name no UTF-8."""
+    content = original.read_bytes()
+    for at in (at for at in range(2000, 4096) if content[at]):
+        copy.write_bytes(content[:at] + bytes([content[at] ^ 0x80]) + content[at + 1 :])
+        with contextlib.suppress(JournalFault):
+            assert verify(copy) == verify(original)
 
 
 def test_any_page_of_the_file(original, copy):
