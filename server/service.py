@@ -21,7 +21,8 @@ from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
-from streaming.events import Stimulation
+from streaming.answers import Answers
+from streaming.events import Report, Stimulation
 from streaming.live import LiveDecoder, LiveStatus, MarkerSeen
 from streaming.predictions import Prediction
 
@@ -81,6 +82,7 @@ class Service:
         self._uncounted: list[Prediction] = []
         self._newest: Prediction | None = None
         self.hits = Hits()
+        self.answers = _answers(decoder)
         self.controls = ThreadPoolExecutor(4, "control")  # a stop never queues behind a decode request
         self._ending = threading.Event()
 
@@ -165,6 +167,7 @@ class Service:
         return {
             "run_id": self.run_id,
             "trigger": self.trigger_status(),
+            "evoked": self.answers.to_dict() if self.settings.mode == "evoked" else None,
             "model": self.decoder.name,
             "provider": self.decoder.provider,
             "precision": self.decoder.precision,
@@ -189,6 +192,7 @@ class Service:
         self.journal.write("bundle", {"name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256})
         self.live.activate(decoder)
         self.decoder = decoder
+        self.answers = _answers(decoder)
         log.info("model %s is active", decoder.name)
         return decoder.name
 
@@ -241,6 +245,8 @@ class Service:
         if kind == "stim":
             self.hits.stimulated(fields["trigger_id"], fields["trial"])
         else:
+            report = Report(fields["trial"], fields["perceived"])
+            self.answers.reported(report, fields["sample_time"])
             fields["trigger_id"] = self.hits.reported(fields["trial"], fields["perceived"])
         self.events.happened(kind, fields)
 
@@ -253,6 +259,7 @@ class Service:
 
     def _publish(self, prediction: Prediction) -> None:
         self._newest = prediction
+        self.answers.predicted(prediction)
         self.predictions.publish(prediction)
         self.latency.push(prediction.latency_ms)
         self._uncounted.append(prediction)
@@ -260,6 +267,7 @@ class Service:
     def _withdraw(self, first_sample: int, last_sample: int) -> None:
         changed = self.predictions.flag_late(first_sample, last_sample)
         if changed:
+            self.answers.withdraw(*changed)
             self.events.happened("late_marker", {"first_seq": changed[0], "last_seq": changed[1]})
 
     async def _tick_forever(self) -> None:
@@ -293,6 +301,12 @@ class Service:
         if count % 5 == 0 or status.state != self._state:
             self._state = status.state
             self.events.state("status", self.status(status))
+
+
+def _answers(decoder: OnnxDecoder) -> Answers:
+    """Predictions of this bundle, to be held against reports at the share of perceived trials that it was fitted to."""
+    probe = decoder.manifest.probes.get("evoked")
+    return Answers(decoder.name, probe.prevalence if probe else 0.5)
 
 
 def held_at_most(settings: Settings) -> int:

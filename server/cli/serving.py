@@ -34,6 +34,13 @@ class Level(StrEnum):
     B = "B"
 
 
+class Mode(StrEnum):
+    """The words of streaming.predictions.Mode."""
+
+    continuous = "continuous"
+    evoked = "evoked"
+
+
 def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
@@ -51,6 +58,9 @@ def serve(
     ] = None,
     journal: Annotated[
         Path | None, typer.Option(help="Where triggers are written down. [one file per participant]")
+    ] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="A window every hop, or one after each stimulation. [continuous]")
     ] = None,
     port: Port = None,
     host: Annotated[str | None, typer.Option(help="127.0.0.1; any other is refused.")] = None,
@@ -70,6 +80,7 @@ def serve(
         "limits": limits,
         "stimulator": stimulator,
         "journal": journal,
+        "mode": mode.value if mode else None,
         "port": port,
         "host": host,
     }

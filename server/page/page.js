@@ -7,6 +7,8 @@ import { begin as beginTrigger, current as trigger, showTrigger } from "/page/tr
 const SPAN_S = 30, STALE_MS = 800, FRAMES_PER_S = 30;
 const $ = (id) => document.getElementById(id);
 const show = (id, text) => { const node = $(id); if (node.textContent !== text) node.textContent = text; };
+const percent = (value) => `${(100 * value).toFixed(0)}`;
+const score = (s) => (s.balanced_accuracy === null ? `– (n = ${s.n})` : `${percent(s.balanced_accuracy)} % [${s.interval.map(percent).join(", ")}], n = ${s.n}`);
 const number = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\u202f");
 
@@ -143,6 +145,7 @@ function showStatus() {
     ["predictions", count(status.predictions), false],
     ["late markers", count(status.late_markers), false],
     ["event stream", c.hears_events == null ? "–" : c.hears_events ? "heard" : "none: no train is blanked", c.hears_events === false],
+    ...(status.evoked ? [["evoked, balanced", score(status.evoked), false]] : []),
     ["malformed markers", count(c.malformed_markers), c.malformed_markers > 0],
   ];
   $("quality").replaceChildren(...facts.map(([name, text, bad]) => {

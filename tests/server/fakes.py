@@ -49,7 +49,9 @@ class FakeDecoder:
     precision: str = "float32"
     n_channels: int = CHANNELS
     n_bins: int = BINS
-    manifest: Any = field(default_factory=lambda: SimpleNamespace(participant="simulated", manifest_sha256="b" * 64))
+    manifest: Any = field(
+        default_factory=lambda: SimpleNamespace(participant="simulated", manifest_sha256="b" * 64, probes={})
+    )
 
     def step(self, window: Any, usable: Any) -> Decoded:
         return Decoded(window[:SIZE].mean(axis=1), float(usable.mean()), None)

@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from server.app import create_app
 from server.service import Service, held_at_most
 from server.settings import Settings
+from streaming.events import Report
+from streaming.live import MarkerSeen
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
 
 PORT = 8000
@@ -344,3 +346,25 @@ def test_the_page_asks_for_nothing_outside(client):
         assert "http://" not in body.text.replace("http://www.w3.org/", "")
         assert "https://" not in body.text
         assert "innerHTML" not in body.text
+
+
+def test_evoked_predictions_are_scored_against_their_reports(live):
+    service = Service(live, FakeDecoder(), Settings(mode="evoked"), FakeBundles())
+    live.sink = service.hand_over
+    base = f"http://127.0.0.1:{PORT}"
+    with TestClient(create_app(service, PORT), base_url=base, headers={"origin": base}) as client:
+        assert client.get("/v1/status").json()["evoked"]["n"] == 0
+        for trial in range(20):
+            seen = trial % 2 == 0
+            at = 10.0 * trial
+            said = 0.8 if seen or trial == 1 else 0.2  # one false alarm
+            say(client, live, mode="evoked", trial=trial, sample_time=at, probability=said)
+            service.marked(MarkerSeen(Report(trial, seen), 0, at + 0.5))
+        client.get("/healthz")
+        score = client.get("/v1/status").json()["evoked"]
+    assert (score["n"], score["hits"], score["false_alarms"]) == (20, 10, 1)
+    assert score["balanced_accuracy"] == pytest.approx(0.95)
+    low, high = score["interval"]
+    assert 0.5 < low < 0.95 < high <= 1.0
+    service = Service(live, FakeDecoder(), Settings(), FakeBundles())
+    assert service.status()["evoked"] is None
