@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import signal
 
-# A shell that starts something in the background lets it ignore Ctrl-C, and so would every command that the tests start.
+# What a shell starts in the background ignores Ctrl-C, and so would every command that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
