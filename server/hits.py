@@ -6,14 +6,14 @@ What is not ours (the rig's own schedule) is left out, so that arms are compared
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
+from streaming.scoring import wilson
+
 HELD = 1024  # triggers that wait for their stimulation, and stimulations that wait for their report
 HIDDEN = "hidden"  # the arm, in a blind experiment
-Z95 = 1.959964
 
 
 @dataclass(slots=True)
@@ -79,16 +79,6 @@ class Hits:
                 }
             )
         return rows
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate (Wilson 1927): holds its level for small counts, and never leaves [0, 1]."""
-    if trials == 0:
-        return 0.0, 1.0
-    rate, z2 = hits / trials, Z95**2 / trials
-    middle = rate + z2 / 2
-    spread = Z95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials))
-    return max(0.0, (middle - spread) / (1 + z2)), min(1.0, (middle + spread) / (1 + z2))
 
 
 def _hold(held: OrderedDict[Any, str], key: Any, value: str) -> None:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from streaming.participant.anatomy import GRID, Anatomy
+from streaming.scoring import wilson
 from training.closed_loop import Row, Walked, mean_odds
-from training.rates import wilson
 
 INK, QUIET, LINE = "#1b2430", "#5d6b7c", "#dfe4ea"
 COLOURS = {"favourable": "#1f6fb2", "unfavourable": "#8e5ea2", "random": "#b7791f", "open_loop": "#7a8794"}

@@ -26,10 +26,10 @@ from models.decoder import Decoder
 from models.errors import OperatorFault
 from streaming.limits import Limits, read_limits
 from streaming.plan import simple_plan
+from streaming.scoring import wilson
 from streaming.states import Event
 from streaming.trigger import Trigger, TriggerEngine, TriggerSettings
 from training.policy_recordings import Decoded, decode_recording
-from training.rates import wilson
 
 THRESHOLDS = (0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
 BELOW = 0.1  # p_off lies so far under p_on, as by default

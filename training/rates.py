@@ -13,18 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Z95 = 1.959963984540054
+from streaming.scoring import wilson
+
 RESAMPLES = 4000
-
-
-def wilson(hits: int, trials: int) -> list[float]:
-    """95 % interval of a rate; [0, 1] without trials."""
-    if trials == 0:
-        return [0.0, 1.0]
-    p, z2 = hits / trials, Z95**2
-    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z95 / (1 + z2 / trials) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials**2))
-    return [max(0.0, centre - half), min(1.0, centre + half)]
 
 
 def newcombe(hits: int, trials: int, other_hits: int, other_trials: int) -> list[float]:

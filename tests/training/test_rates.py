@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.rates import Arms, newcombe, wilson
+from streaming.scoring import wilson
+from training.rates import Arms, newcombe
 
 
 @pytest.mark.parametrize(
