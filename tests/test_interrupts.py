@@ -188,7 +188,8 @@ def test_simulate(tmp_path: Path):
 def _on_the_network(name: str) -> bool:
     import pylsl
 
-    return bool(pylsl.resolve_byprop("name", name, timeout=0.2))
+    # a known peer is asked half a second after the multicast group
+    return bool(pylsl.resolve_byprop("name", name, timeout=2.0))
 
 
 def test_serve_while_it_waits_and_while_it_reconnects(tmp_path: Path):
