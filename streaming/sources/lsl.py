@@ -81,11 +81,6 @@ class LslSource:
     def counters(self) -> SourceCounters:
         return self._counters
 
-    @property
-    def time_correction_s(self) -> float:
-        """Seconds added to the raw stamps of a stream of another host; 0 on this one."""
-        return self._correction if self._inlet is not None else 0.0
-
     def wait(self, stop: threading.Event) -> bool:
         """Looks for the stream until it is connected (True) or `stop` is set (False).
 
