@@ -111,7 +111,8 @@ class Pipeline:
         self._usable = np.zeros(info.n_channels, bool)
         self._hop_bin = settings.hop_bins - 1  # the next continuous window ends with this bin
         self._trials: list[tuple[int, int | None]] = []  # evoked windows to come: (last bin, trial)
-        self._trains: deque[tuple[int, int]] = deque(maxlen=TRAINS_KEPT)  # samples of artifacts that we were told of
+        # artifacts that we were told of: first sample, end, trial
+        self._trains: deque[tuple[int, int, int | None]] = deque(maxlen=TRAINS_KEPT)
         self._spoilt_to = -(2**62)  # the last sample of those that a marker came too late for
         self._tainted = (0, -1)  # and the bins in which nothing is vouched for because of them
         self._expected = Expected()
@@ -147,10 +148,11 @@ class Pipeline:
         start = onset_sample - round(chain.blank_before_s * rate)
         rung_out_s = stimulation.last_pulse_end_s + chain.start_settle_s  # filters forget as long as they settle
         end = onset_sample + round(rung_out_s * rate)
-        if self.settings.mode == "evoked" and (start, end) not in self._trains:  # told twice, it is answered once
+        train = (start, end, stimulation.trial)
+        if self.settings.mode == "evoked" and train not in self._trains:  # told twice, it is answered once
             self._trials.append((self._evoked_end(onset_sample), stimulation.trial))
             self._trials.sort(key=lambda entry: entry[0])
-        self._trains.append((start, end))
+        self._trains.append(train)
         ours = self._expected.answered_by(stimulation.trigger_id, start, end)
         try:
             changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s, ours)
@@ -176,7 +178,7 @@ class Pipeline:
     def _taint(self, start: int, end: int) -> None:
         """The artifact in samples [start, end) is in the filters, and in the lines that bridge trains touching it:
         until it has left the normaliser's window, nothing is vouched for."""
-        for other_start, other_end in sorted(self._trains):
+        for other_start, other_end in sorted(train[:2] for train in self._trains):
             if other_start <= end and start <= other_end:
                 end = max(end, other_end)
         self._spoilt_to = max(self._spoilt_to, end)

@@ -190,6 +190,7 @@ anything = {
 @example([Epoch((), ((-725, 0), (4127, 28574)), None, 300, ())], "continuous", "rolling_z", 700)  # it rings on
 @example([Epoch(((1, 1),), ((0, 41101), (4852, 0)), None, 300, ())], "continuous", "rolling_z", 700)  # in a line
 @example([Epoch(((9990, 66),), ((1, 30000), (4856, 30006)), None, 3000, ())], "continuous", "rolling_z", 700)
+@example([Epoch(((1, 1),), ((0, 0), (0, 0)), None, 300, ())], "evoked", "rolling_z", 700)  # two trials at one onset
 def test_live_is_offline(found: list[Epoch], mode: Mode, kind: str, every: int) -> None:
     compared = compare(found, mode, kind, every, reasons=False)
     event(f"{mode}: {min(compared, 3)} or more compared")

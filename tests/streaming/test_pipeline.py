@@ -142,6 +142,16 @@ def test_evoked_mode_answers_each_train_once() -> None:
     assert agree(live(items, mode="evoked")[0], found) == 1
 
 
+def test_evoked_mode_answers_a_trial_once_however_often_it_is_told() -> None:
+    onset, another = 20000, replace(TRAIN, trial=8)
+    items: list = list(chunks(broadband(1.5, 4), list(range(0, 45000, 300))))
+    for at, marker in ((125, TRAIN), (110, another), (75, TRAIN), (66, TRAIN)):  # before, during, after its answer
+        items.insert(at, (onset, marker))
+    found, _ = live(items, mode="evoked")
+    assert sorted(p.trial or 0 for p in found) == [7, 8]
+    assert found[0].probability == found[1].probability is not None
+
+
 def test_gaps_null_the_windows_that_they_touch() -> None:
     x = broadband(2.0, 4)
     whole = chunks(x, [30000, 30600])
