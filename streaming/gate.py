@@ -27,7 +27,7 @@ from streaming.predictions import Prediction
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import state_marker, trigger_marker
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
-from streaming.trigger import Conditions, Inhibited, Reason, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Inhibited, Progress, Reason, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 
@@ -143,7 +143,7 @@ class Gate:
         """A stream begins, or begins again, or another bundle does."""
         with self._lock:
             before, self._decoding = self._decoding, decoding
-            self._journal.write("connection", asdict(decoding))
+            self._journal.write("connection", {**asdict(decoding), "after_seq": self._last_seq})
             if before != decoding:
                 self._lose("another stream or bundle")
                 self._rebuild()
@@ -186,8 +186,11 @@ class Gate:
             device=self._device_idle,
             journal=self._journal.healthy and self._journal.ids_left > 0,
         )
-        if conditions != self._conditions and self.engine.state in (State.SHADOW, *LIVE):
-            self._journal.write("conditions", {"seq": prediction.seq, **conditions.as_fields()})
+        arrival = [flag for flag in prediction.flags if flag in ("overload", "backlog")]  # not in the samples either
+        told = arrival or conditions != self._conditions
+        if told and self.engine.state in (State.SHADOW, State.ARMING, *LIVE):
+            place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
+            self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
             self._conditions = conditions
         return conditions
 
@@ -652,8 +655,25 @@ class Gate:
         engine.now = before.now
         for electrode, uc in self._ledger(engine.limits).items():
             engine.real.day_uc.setdefault(electrode, uc)
+        engine.shadow = Progress(dict(engine.real.day_uc))
         engine.state = state if engine.limits is not None or state is State.FAULT else State.DISARMED
         self.engine = engine
+        self._journal.write("engine", self._made_of(engine))
+
+    def _made_of(self, engine: TriggerEngine) -> Fields:
+        """All that a new engine starts from, for a replay; rate and channels stand with the connection."""
+        real, capabilities = engine.real, self._device.capabilities
+        return {
+            "after_seq": self._last_seq,
+            "now": engine.now,
+            "thresholds": asdict(self.thresholds),
+            "limits_sha256": engine.limits.sha256 if engine.limits else None,
+            "plan_sha256": self._planned[2] if engine.plan and self._planned else None,
+            "device_steps": [capabilities.current_step_ua, capabilities.time_step_us],
+            "day_uc": dict(real.day_uc),
+            "next_trial": real.next_trial,
+            "waits": len(real.waits_s),
+        }
 
     def _build(self) -> TriggerEngine:
         limits = plan = None

@@ -18,7 +18,7 @@ from models.errors import Fault
 
 KINDS = (
     *("run_started", "run_ended", "unclean_end", "limits", "reserved"),  # written by the journal itself
-    *("settings", "bundle", "plan", "connection", "mask", "conditions", "transition", "inhibited", "fault"),
+    *("settings", "bundle", "plan", "connection", "engine", "mask", "conditions", "transition", "inhibited", "fault"),
     *("trigger", "would_fire", "outcome", "stimulation", "report"),
 )
 COLUMNS = ("seq", "run_id", "t_wall", "t_lsl", "t_mono", "kind", "fields", "prev_sha256", "sha256")
