@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RigFault
-from server.bench.path import wait_for
 from server.bench.player import Player, Running
+from server.running import wait_for
 from streaming.ahead import everything, trains_ahead
 from streaming.chunk import Chunk
 from streaming.events import Marker, Stimulation
@@ -144,7 +144,7 @@ def _bins(chain: SignalChain, first: int) -> dict[int, tuple[Rows, Rows]]:
     last = chain.next_bin
     if first >= last:
         return {}
-    planes = chain.plane(kn.ENVELOPE, first, last), chain.z(first, last)
+    planes = chain.rings.plane(kn.ENVELOPE, first, last), chain.rings.z(first, last)
     return {first + k: (planes[0][k], planes[1][k]) for k in range(last - first)}
 
 

@@ -36,9 +36,9 @@ from models.errors import Fault, OperatorFault, RigFault
 from models.onnx_decoder import OnnxDecoder
 from server.bench.envelopes import Rest, envelopes
 from server.bench.measure import machine
-from server.bench.path import free_port, status, wait_for
 from server.bench.player import REST_S, Player, phosphene
 from server.bundles import Bundles
+from server.running import free_port, status, wait_for
 from server.settings import PREFIX, load
 from streaming.offline import predictions
 from streaming.predictions import Prediction

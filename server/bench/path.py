@@ -6,15 +6,10 @@ machine, so LSL's clock is the same for all three.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -25,6 +20,7 @@ from pylsl import local_clock
 from models.errors import OperatorFault
 from server.bench.client import Client
 from server.bench.measure import NoiseFloor, percentiles
+from server.running import child, free_port, status, wait_for
 
 HOP_S = 0.01
 
@@ -78,7 +74,7 @@ def startup() -> dict[str, Any]:
     """Seconds from the start of `phosphene serve` to its first prediction, a stream being there already."""
     with ExitStack() as stack:
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
-        stop_at_end(stack, "-m", "server.bench.producer", name)
+        produce(stack, name)
         time.sleep(4.0)  # the stream is there
         began = time.perf_counter()
         serve_process(stack, name, port)
@@ -97,29 +93,20 @@ def startup() -> dict[str, Any]:
 
 def _rig_and_service(stack: ExitStack) -> int:
     name, port = f"PhospheneBench-{os.getpid()}", free_port()
-    stop_at_end(stack, "-m", "server.bench.producer", name)
+    produce(stack, name)
     serve_process(stack, name, port)
     return port
+
+
+def produce(stack: ExitStack, name: str) -> None:
+    """The lean rig, on a stream of this name."""
+    stack.enter_context(child("-m", "server.bench.producer", name, stderr=subprocess.DEVNULL))
 
 
 def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> None:
     """`phosphene serve` on the stream of this name."""
     source = ("--source", f"lsl:name='{name}'", "--port", str(port))
-    stop_at_end(stack, "-m", "server.cli", "serve", *source, *options)
-
-
-def stop_at_end(stack: ExitStack, *arguments: str) -> None:
-    """A Python process that ends with `stack`."""
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
-
-    def end() -> None:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5.0)
-        process.kill()
-        process.wait()
-
-    stack.callback(end)
+    stack.enter_context(child("-m", "server.cli", "serve", *source, *options, stderr=subprocess.DEVNULL))
 
 
 def _listen(port: int, seconds: float, subscribers: int) -> tuple[list[tuple[float, dict[str, float], float]], int]:
@@ -147,27 +134,3 @@ def _drain(client: Client) -> None:
     with suppress(OSError, OperatorFault):
         while True:
             client.receive()
-
-
-def status(port: int) -> dict[str, Any]:
-    """GET /v1/status, or nothing while the service is not there."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status", timeout=1.0) as answer:
-            return dict(json.load(answer))
-    except OSError:
-        return {}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Raises OperatorFault where the condition does not come true in time."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise OperatorFault(f"bench: the service was not ready within {seconds:g} s; is the machine overloaded?")
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from server.running import child
 
 REST_S = 1.0  # what is still on its way when the replay has ended
 
@@ -62,18 +63,6 @@ class Running:
 @contextmanager
 def phosphene(arguments: list[str], settings: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """A command of ours as a child, ended with the block; its standard error is for the caller to read."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "server.cli", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | dict(settings or {}),
-    )
-    try:
+    environment = os.environ | dict(settings or {})
+    with child("-m", "server.cli", *arguments, stderr=subprocess.PIPE, text=True, env=environment) as process:
         yield process
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5.0)
-        process.kill()
-        process.wait()

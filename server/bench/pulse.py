@@ -11,7 +11,6 @@ import os
 import tempfile
 import threading
 import time
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ import pylsl
 
 from server.bench.client import Client
 from server.bench.measure import NoiseFloor, percentiles
-from server.bench.path import free_port, serve_process, status, stop_at_end, wait_for
+from server.bench.path import produce, serve_process
+from server.running import arm, ask, free_port, status, wait_for
 from streaming.stimulators.lsl import SIMULATED_NAME
 
 LIMITS = """
@@ -63,7 +63,7 @@ stimulator = "lsl?simulated=true"
         )
         markers = ("Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string)
         events = pylsl.StreamOutlet(pylsl.StreamInfo(f"{name}-events", *markers, f"{name}-events"))
-        stop_at_end(stack, "-m", "server.bench.producer", name)
+        produce(stack, name)
         serve_process(stack, name, port, "--config", str(config))
         wait_for(lambda: status(port).get("state") == "running", 60.0)
         triggers = pylsl.resolve_byprop("name", SIMULATED_NAME, timeout=10.0)
@@ -97,10 +97,8 @@ def _armed(
     """Arm, renew the lease twice a second, listen, and answer as a rig does: (marker, LSL time at which it left) of
     each trigger."""
     ask(port, "PUT", "/v1/trigger", THRESHOLDS)
-    sha256 = ask(port, "GET", "/v1/trigger")["limits"]["sha256"]
     time.sleep(HISTORY_S)
-    token = ask(port, "POST", "/v1/trigger/arm", {"limits_sha256": sha256})["confirm_token"]
-    lease = ask(port, "POST", "/v1/trigger/confirm", {"confirm_token": token})["lease_token"]
+    lease = arm(port)
     fired = []
     until, renew = time.monotonic() + seconds, 0.0
     while time.monotonic() < until:
@@ -126,12 +124,3 @@ def _frames(port: int, ready: dict[int, tuple[float, float]]) -> None:
                     ready[frame["seq"]] = frame["latency_ms"]["total"], frame["latency_ms"]["inference"]
     except Exception:
         return  # the service has ended
-
-
-def ask(port: int, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One request to the service's own controls, as its page would send it."""
-    headers = {"Content-Type": "application/json", "Origin": f"http://127.0.0.1:{port}"}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=5.0) as answer:
-        return dict(json.load(answer))
