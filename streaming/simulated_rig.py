@@ -7,10 +7,12 @@ import logging
 import math
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pylsl
 
+from models.errors import OperatorFault
 from streaming.events import marker_text
 from streaming.participant.broadband import Broadband
 from streaming.participant.faults import Transport
@@ -18,6 +20,7 @@ from streaming.participant.participant import Participant
 from streaming.participant.session import Event, Session
 from streaming.participant.settings import N_ELECTRODES, ParticipantSettings
 from streaming.participant.source import stream_info
+from streaming.participant.stimulation import Delivered
 from streaming.participant.trials import Protocol
 from streaming.sinks.broadband_outlet import broadband_stream_info
 from streaming.sources.finder import Finder
@@ -39,6 +42,13 @@ class SimulatedRig:
     A rig that was held up sends what is due as fast as it can. A trigger stimulates 1 ms after it was heard;
     one that comes while a train runs is refused and logged, as a stimulator would. While the trigger is armed nobody
     else stimulates: the rig's own schedule rests.
+
+    `given`: a file that gets a JSON line for each train that a trigger brought. `t_mono` is its onset on the LSL clock,
+    `left` the trigger's own stamp and `sample_time` that of the newest sample that it rested on; `state`,
+    `probability` and `perceived` are the truth, which nothing on the wire tells.
+
+    Raises:
+        OperatorFault: that file cannot be written.
     """
 
     def __init__(
@@ -50,8 +60,13 @@ class SimulatedRig:
         triggers: str = TRIGGERS,
         source_id: str | None = None,
         chunk_s: float = 0.001,
+        given: Path | None = None,
     ) -> None:
         settings = settings or ParticipantSettings()
+        try:
+            self._given = None if given is None else given.open("a", buffering=1)  # a line at a time
+        except OSError as error:
+            raise OperatorFault(f"{given}: {error.strerror}; name another file for what was given") from error
         participant = Participant(settings)
         self.session = Session(participant, protocol)
         self._broadband = Broadband(participant)
@@ -87,6 +102,8 @@ class SimulatedRig:
         """Take the streams off the network."""
         for inlet in self._triggers.values():
             inlet.close_stream()
+        if self._given is not None:
+            self._given.close()
         del self._outlet, self._events, self._finder, self._triggers
 
     def _time_of(self, sample: int) -> float:
@@ -116,12 +133,12 @@ class SimulatedRig:
                 if identity not in self._triggers:
                     self._triggers[identity] = pylsl.StreamInlet(stream, max_buflen=10, recover=True)
         for inlet in self._triggers.values():
-            sample, _ = inlet.pull_sample(timeout=0.0)
+            sample, left = inlet.pull_sample(timeout=0.0)
             while sample is not None:
-                self._obey(sample[0])
-                sample, _ = inlet.pull_sample(timeout=0.0)
+                self._obey(sample[0], left)
+                sample, left = inlet.pull_sample(timeout=0.0)
 
-    def _obey(self, text: str) -> None:
+    def _obey(self, text: str, left: float) -> None:
         """Stimulate if `text` is a trigger; whatever cannot be done is logged and not done."""
         try:
             trigger: dict[str, Any] = json.loads(text)
@@ -138,5 +155,23 @@ class SimulatedRig:
             log.warning("trigger refused: found electrode %d, %g µA, expected 1-96, at most 100 µA", electrode, current)
             return
         onset = math.ceil((pylsl.local_clock() + STIMULATOR_DELAY_S - (self.t0 or 0.0)) * self._rate)
-        if self.session.stimulate(electrode, current, str(trigger.get("trigger_id")), onset) is None:
+        delivered = self.session.stimulate(electrode, current, str(trigger.get("trigger_id")), onset)
+        if delivered is None:
             log.warning("trigger %s refused: a train is running", trigger.get("trigger_id"))
+        elif self._given is not None:
+            self._given.write(json.dumps(self._told(trigger, left, delivered)) + "\n")
+
+    def _told(self, trigger: dict[str, Any], left: float, delivered: Delivered) -> dict[str, Any]:
+        """A line of the file `given`."""
+        return {
+            "trigger_id": trigger.get("trigger_id"),
+            "electrode": delivered.stimulation.electrode,
+            "current_ua": delivered.stimulation.current_ua,
+            "t_mono": (self.t0 or 0.0) + delivered.onset_sample / self._rate,
+            "onset_sample": delivered.onset_sample,
+            "sample_time": trigger.get("sample_time"),
+            "left": left,
+            "state": delivered.prestimulus_state,
+            "probability": delivered.probability,
+            "perceived": delivered.perceived,
+        }

@@ -111,6 +111,10 @@ def simulate(
     ] = None,
     faults: Annotated[bool, typer.Option(help="Dead and shorted electrodes, lost packets.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
+    given: Annotated[
+        Path | None,
+        typer.Option(help="A JSON line in this file for each train that a trigger brought, with the truth."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write NWB sessions into this folder instead.")] = None,
     sessions: Annotated[int, typer.Option(min=1, help="With --out: how many, one a day.")] = 1,
     minutes: Annotated[float, typer.Option(min=0.1, help="With --out: of each session.")] = 3.5,
@@ -126,7 +130,8 @@ def simulate(
 
         write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
         return
-    rig = SimulatedRig(settings, protocol.value, name, events, TRIGGERS if triggers is None else f"name='{triggers}'")
+    obeys = TRIGGERS if triggers is None else f"name='{triggers}'"
+    rig = SimulatedRig(settings, protocol.value, name, events, obeys, given=given)
     stop = threading.Event()
     _set_at_signal(stop)
     rig.run(stop, seconds)

@@ -8,20 +8,27 @@ import numpy as np
 import pylsl
 import pytest
 
+from models.errors import OperatorFault
 from streaming.events import Report, Stimulation, parse_marker
 from streaming.participant.broadband import Broadband
 from streaming.participant.participant import Participant
 from streaming.participant.settings import ParticipantSettings
+from streaming.participant.stimulation import train
 from streaming.simulated_rig import SimulatedRig
 
 NAME = f"participant-test-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
-def heard():
+def given(tmp_path_factory):
+    return tmp_path_factory.mktemp("rig") / "given.jsonl"
+
+
+@pytest.fixture(scope="module")
+def heard(given):
     """Three seconds of a rig at rest to which one trigger is sent, and what was received."""
     settings = ParticipantSettings(seed=4, day=2)
-    rig = SimulatedRig(settings, "rest", NAME, f"{NAME}-events", f"name='{NAME}-triggers'")
+    rig = SimulatedRig(settings, "rest", NAME, f"{NAME}-events", f"name='{NAME}-triggers'", given=given)
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo(f"{NAME}-triggers", "Markers", 1, 0, "string", NAME))
     broadband = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}'", timeout=10)[0])
     events = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}-events'", timeout=10)[0])
@@ -80,6 +87,25 @@ def test_a_trigger_is_obeyed_within_milliseconds_and_answered(heard):
     at = int(np.argmin(np.abs(stamps - onset)))
     assert np.abs(rows[at : at + 20, 33]).max() == 32_764
     assert np.abs(rows[at - 300 : at, 33]).max() < 8000
+
+
+def test_what_was_given_is_told_with_the_truth(heard, given):
+    settings, _, _, _, markers, sent_at, t0, _ = heard
+    (onset, _), (_, report) = markers
+    (line,) = (json.loads(line) for line in given.read_text().splitlines())
+    assert (line["trigger_id"], line["electrode"], line["current_ua"]) == ("t1", 34, 20.0)
+    assert line["t_mono"] == pytest.approx(onset, abs=1e-6)
+    assert line["t_mono"] == pytest.approx(t0 + line["onset_sample"] / 30_000, abs=1e-9)
+    assert line["left"] == pytest.approx(sent_at, abs=0.01)
+    truth = Participant(settings).stimulate(train(34, 20.0), line["onset_sample"])
+    found = line["state"], line["probability"], line["perceived"]
+    assert found == (truth.prestimulus_state, truth.probability, truth.perceived)
+    assert report.perceived == truth.perceived
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(OperatorFault, match="name another file"):
+        SimulatedRig(given=tmp_path / "nowhere" / "given.jsonl")
 
 
 def test_the_header_describes_array_participant_and_units(heard):
