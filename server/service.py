@@ -102,7 +102,8 @@ class Service:
             kind = "stim"
             if event.trigger_id is not None:
                 self.gate.acknowledged(event.trigger_id)
-            self.journal.write("stimulation", {"time": seen.time, "sample": seen.sample, **fields})
+            told = {"time": seen.time, "sample": seen.sample, "before_sample": seen.before_sample}
+            self.journal.write("stimulation", told | fields)
         else:
             kind = "report"
             self.journal.write("report", {"time": seen.time, "sample": seen.sample, **fields})

@@ -67,6 +67,11 @@ class Chunk:
     backlog: bool = False
 
 
+def row_sha256(row_uv: NDArray[np.float32]) -> str:
+    """Hash of one sample of all channels, (channels,) microvolts, by which a recording of a stream is recognised."""
+    return hashlib.sha256(np.asarray(row_uv, "<f4").tobytes()).hexdigest()
+
+
 @dataclass(slots=True)
 class SourceCounters:
     """What went wrong so far, by name; each is surfaced in /v1/status and metrics."""

@@ -22,7 +22,7 @@ from pylsl import local_clock
 
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
-from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo
+from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
 from streaming.events import Report, Stimulation
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
 from streaming.pipeline import Due, Pipeline
@@ -85,11 +85,13 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class MarkerSeen:
-    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal."""
+    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal. `before_sample`: the
+    first sample that the chain took in afterwards."""
 
     event: Stimulation | Report
     sample: int
     time: float
+    before_sample: int = 0
 
 
 class LiveDecoder:
@@ -231,6 +233,7 @@ class LiveDecoder:
                     trains.clear()
                 decoder, epoch = self._decoder, chunk.epoch
                 pipeline = self._pipeline = self._begin(decoder)
+                self._began(self._decoding(pipeline, decoder, chunk))
                 pipeline.inherit(trains, chunk.first_sample)
             for sample, marker in source.markers():
                 if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
@@ -241,7 +244,7 @@ class LiveDecoder:
                     trains.append((sample, marker))
                     self._stimulate(pipeline, sample, marker)
                 if isinstance(marker, Stimulation | Report):
-                    self._marked(MarkerSeen(marker, sample, self._time_of(chunk, sample)))
+                    self._marked(MarkerSeen(marker, sample, self._time_of(chunk, sample), chunk.first_sample))
             due = pipeline.push(chunk)
             self._answer(pipeline)
             filtered = clock()
@@ -283,21 +286,30 @@ class LiveDecoder:
             signal_delay_s=signal_delay_s(settings.chain, info.rate_hz),
             not_calibrated=reason,
         )
-        self._began(
-            Decoding(
-                source=info.kind,
-                participant=info.participant or self._settings.participant,
-                rate_hz=info.rate_hz,
-                model=decoder.name,
-                bundle_sha256=manifest.manifest_sha256,
-                min_usable_channels=settings.min_usable_channels,
-                fitted_to=manifest.participant,
-                not_calibrated=reason,
-                mode=self._settings.mode,
-                recorded=info.recorded,
-            )
-        )
         return pipeline
+
+    def _decoding(self, pipeline: Pipeline, decoder: Decoder, chunk: Chunk) -> Decoding:
+        """What is decoded from this chunk on."""
+        info, manifest, settings = pipeline.info, decoder.manifest, self._settings
+        return Decoding(
+            source=info.kind,
+            participant=info.participant or settings.participant,
+            rate_hz=info.rate_hz,
+            model=decoder.name,
+            bundle_sha256=manifest.manifest_sha256,
+            min_usable_channels=pipeline.settings.min_usable_channels,
+            fitted_to=manifest.participant,
+            not_calibrated=self._status.not_calibrated,
+            mode=settings.mode,
+            recorded=info.recorded,
+            hop_s=settings.hop_s,
+            provider=decoder.provider,
+            precision=decoder.precision,
+            epoch=chunk.epoch,
+            first_sample=chunk.first_sample,
+            first_time=self._time_of(chunk, chunk.first_sample),
+            first_row_sha256=row_sha256(chunk.samples_uv[0]),
+        )
 
     def _emit(
         self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float, skipped: int
@@ -305,7 +317,8 @@ class LiveDecoder:
         prediction = pipeline.decode(due, decoder, chunk.arrival_time, filtered, self._clock, skipped)
         trigger_id = self._decide(prediction)
         if trigger_id is not None:
-            pipeline.expect_stimulation(pipeline.chain.next_sample, EXPECT_S, trigger_id)
+            # from the window's end, whatever else this chunk held: so that a replay expects it there, too
+            pipeline.expect_stimulation(prediction.last_sample + 1, EXPECT_S, trigger_id)
         for sink in self._sinks:
             sink(prediction)
         self._predictions += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,14 @@ class Decoding:
     not_calibrated: str = ""
     mode: str = "continuous"
     recorded: bool = False  # its times have no age
+    # how it is decoded and where it began, for a replay: no reason to disarm
+    hop_s: float = field(default=0.01, compare=False)
+    provider: str = field(default="cpu", compare=False)
+    precision: str = field(default="float32", compare=False)
+    epoch: int = field(default=0, compare=False)
+    first_sample: int = field(default=0, compare=False)
+    first_time: float = field(default=0.0, compare=False)  # of that sample, as `sample_time`
+    first_row_sha256: str = field(default="", compare=False)  # its values, by which a recording of it is recognised
 
 
 def why_not_calibrated(manifest: Manifest, info: StreamInfo, participant: str | None = None) -> str | None:
