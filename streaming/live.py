@@ -85,8 +85,8 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class MarkerSeen:
-    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal. `before_sample`: the
-    first sample that the chain took in afterwards."""
+    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal. `before_sample`:
+    the first that the chain took in afterwards."""
 
     event: Stimulation | Report
     sample: int
