@@ -20,14 +20,8 @@ from streaming.events import Stimulation
 from streaming.expected import Expected, Pulse
 from streaming.limits import LONGEST_TRAIN_S
 from streaming.predictions import Flag, Latency, Mode, Prediction
-from streaming.signal.chain import (
-    REASON_BLANK,
-    REASON_GAP,
-    REASON_HISTORY,
-    REASON_START,
-    LateMarker,
-    SignalChain,
-)
+from streaming.signal.bins import REASON_BLANK, REASON_GAP, REASON_HISTORY, REASON_START
+from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 EVOKED_START_BINS = 170  # the evoked window is [170, 298) ms after onset

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from models.errors import OperatorFault
 from streaming.chunk import EndOfRecording
 from streaming.events import Stimulation
-from streaming.signal.chain import Bins, SignalChain
+from streaming.signal.bins import Bins
+from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
 from streaming.sources.recorded import end_of, files_extra
 from streaming.sources.recording import RecordingSource, open_recording

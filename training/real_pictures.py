@@ -58,7 +58,7 @@ def hear(path: Path, scale_uv: float | None = None) -> Heard:
             raw.append(chunk.samples_uv.copy())
             bins = chain.push(chunk.samples_uv, chunk.first_sample)
             fine = bins.valid[:, None]
-            history = chain.reasons(bins.first_bin, bins.end_bin)[:, None] & kn.REASON_HISTORY == 0
+            history = chain.rings.reasons(bins.first_bin, bins.end_bin)[:, None] & kn.REASON_HISTORY == 0
             planes[bins.first_bin] = (
                 np.where(fine, bins.envelope_uv, np.nan),
                 np.where(fine & history, bins.z, np.nan),

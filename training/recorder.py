@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from streaming.chunk import Chunk, StreamInfo
 from streaming.events import Marker, Stimulation, UnknownEvent
-from streaming.signal.chain import Bins, LateMarker, SignalChain
+from streaming.signal.bins import Bins
+from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 from training.spool import Spool, SpoolHeader, spool_of
 
@@ -129,6 +130,6 @@ class Recorder:
         end = min(end, self.chain.next_bin)
         first = max(self._written, self.chain.first_bin, self.chain.next_bin - self._most_bins)
         if first < end:
-            bins = Bins(self.chain, first, end)
+            bins = Bins(self.chain.rings, first, end)
             self.spool.bins(first, bins.valid, bins.usable, bins.envelope_uv)
             self._written = end

@@ -18,6 +18,8 @@ from streaming.signal.settings import BIN_RATE_HZ, NormaliserSettings
 
 BLOCK_BINS = 1000
 
+Frozen = tuple[NDArray[np.float64], NDArray[np.float64]]  # median_uv, mad_uv, each (channels,)
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -39,6 +41,31 @@ def fit_statistics(envelope_uv: NDArray[np.float32], usable: NDArray[np.bool_]) 
     return Statistics(median, mad)
 
 
+def frozen_statistics(settings: NormaliserSettings, n_channels: int, found: Frozen | None) -> Frozen | None:
+    """The statistics that a normaliser of this kind is given; None for the kinds that make their own.
+
+    Raises:
+        OperatorFault: none for these channels where the kind needs them.
+    """
+    if settings.kind in ("rolling_z", "robust_trailing"):
+        return None
+    if found is None or any(np.shape(part) != (n_channels,) for part in found):
+        raise OperatorFault(
+            f"normaliser {settings.kind}: found no median and MAD for {n_channels} channels; fit them on a calibration "
+            "block first"
+        )
+    return found
+
+
+def freeze(f64: NDArray[np.float64], n_channels: int, frozen: Frozen) -> None:
+    """Write centre and divisor, 1.4826 MAD, of each channel into the kernel's float64 state."""
+    tiles, lanes = kn.tiling(n_channels)
+    rows = f64[: tiles * kn.N_F64 * kn.MOST_LANES].reshape(tiles, kn.N_F64, kn.MOST_LANES)
+    for row, values in ((kn.CENTRE, frozen[0]), (kn.SCALE, 1.4826 * frozen[1])):
+        padded = np.pad(values, (0, tiles * lanes - n_channels), constant_values=1.0)
+        rows[:, row, :lanes] = padded.reshape(tiles, lanes)
+
+
 class Normaliser:
     """Causal, and the same for any cutting. `frozen` is (median_uv, mad_uv) for the kinds that need it.
 
@@ -50,7 +77,7 @@ class Normaliser:
         self,
         settings: NormaliserSettings,
         n_channels: int,
-        frozen: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+        frozen: Frozen | None = None,
     ) -> None:
         self.n_channels = n_channels
         self._floor_uv = np.float32(settings.floor_uv)
@@ -65,15 +92,9 @@ class Normaliser:
         self._robust = None
         if settings.kind == "robust_trailing":
             self._robust = RobustWindow(window, least, settings.floor_uv, padded, 0)
-        elif settings.kind != "rolling_z":
-            if frozen is None or any(np.shape(part) != (n_channels,) for part in frozen):
-                raise OperatorFault(f"normaliser {settings.kind}: found no median and MAD for {n_channels} channels")
+        if (statistics := frozen_statistics(settings, n_channels, frozen)) is not None:
             self._k[kn.K_FROZEN] = 1
-            rows = self._f64.reshape(tiles, kn.N_F64, kn.MOST_LANES)
-            for row, values in ((kn.CENTRE, frozen[0]), (kn.SCALE, 1.4826 * frozen[1])):
-                rows[:, row, :lanes] = np.pad(values, (0, padded - n_channels), constant_values=1.0).reshape(
-                    tiles, lanes
-                )
+            freeze(self._f64, n_channels, statistics)
 
     def push(
         self, envelope_uv: NDArray[np.float32], valid: NDArray[np.bool_], usable: NDArray[np.bool_]

@@ -89,7 +89,7 @@ def record(rate: int, fast_settle: bool, artifacts: bool, n: int) -> Recording:
             assert prediction.flags == ()
             assert prediction.trial == len(said)
             said.append(prediction.probability)
-            z.append(pipeline.chain.z(due.last_bin + 1 - WINDOW, due.last_bin + 1))
+            z.append(pipeline.chain.rings.z(due.last_bin + 1 - WINDOW, due.last_bin + 1))
     own = np.eye(96, dtype=bool)[[(one.electrode or 1) - 1 for one in trains]]
     perceived = np.array([one.perceived for one in delivered])
     return Recording(np.array(z), np.array(said, float), perceived, np.array([t.current_ua for t in trains]), own)

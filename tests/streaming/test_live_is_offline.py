@@ -18,7 +18,8 @@ from streaming.events import Stimulation
 from streaming.live import LiveDecoder, LiveSettings
 from streaming.offline import predictions
 from streaming.predictions import Mode, Prediction
-from streaming.signal.chain import REASON_GAP, SignalChain
+from streaming.signal.bins import REASON_GAP
+from streaming.signal.chain import SignalChain
 from tests.streaming.fakes import LOST, QUICK, RATE, ListSource, MeanDecoder, chunks, manifest, stream
 from tests.streaming.signal.test_chain import TRAIN_END_S, broadband, with_train
 
@@ -223,7 +224,7 @@ def test_a_late_train_that_touches_one_with_a_gap_in_it() -> None:
             chain.push(NOISE[start:end], start)
         chains.append(chain)
     timely, late = chains
-    np.testing.assert_array_equal(timely.reasons(0, 1500), late.reasons(0, 1500))
+    np.testing.assert_array_equal(timely.rings.reasons(0, 1500), late.rings.reasons(0, 1500))
 
 
 def test_bins_that_are_held_back_still_settle_after_the_gap() -> None:

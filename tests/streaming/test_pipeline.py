@@ -216,7 +216,7 @@ def test_another_bundle_knows_of_the_train_that_runs() -> None:
     assert (answer.model, answer.trial) == ("other@1", 7)
     assert "blanking" in answer.flags or "settling" in answer.flags
     assert decoder._pipeline is not None
-    envelope = decoder._pipeline.chain.plane(0, 760, 1400)
+    envelope = decoder._pipeline.chain.rings.plane(0, 760, 1400)
     assert envelope.max() < 40, "nothing of the artifact came through"
 
 

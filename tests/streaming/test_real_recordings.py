@@ -83,7 +83,7 @@ def test_the_envelope_is_scipys(real: tuple[RecordingSource, tuple]) -> None:
     chain = SignalChain(ChainSettings(), rate_hz, samples.shape[1])
     chain.push(samples, 0)
     expected = oracle.envelope(samples, rate_hz)
-    found = chain.plane(0, 0, len(expected))
+    found = chain.rings.plane(0, 0, len(expected))
     assert found.min() >= 0
     assert 1.0 < np.median(found) < 60.0  # microvolts: not silence, not a wrong scale
     assert np.abs(found - expected).max() <= 1e-4 * expected[100:].std()

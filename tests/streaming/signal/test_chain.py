@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import OperatorFault, RigFault
-from streaming.signal.chain import ENVELOPE_REASONS, LateMarker, SignalChain
+from streaming.signal.bins import ENVELOPE_REASONS
+from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import ChainSettings, NormaliserSettings
 from tests.streaming.signal import oracle
 
@@ -47,11 +48,11 @@ def run(
 def everything(chain: SignalChain, first: int = 0) -> tuple[np.ndarray, ...]:
     last = chain.next_bin
     return (
-        chain.plane(0, first, last),
-        chain.z(first, last),
-        chain.plane(2, first, last),
-        np.isfinite(chain.plane(1, first, last)).astype(np.float32),
-        chain.reasons(first, last),
+        chain.rings.plane(0, first, last),
+        chain.rings.z(first, last),
+        chain.rings.plane(2, first, last),
+        np.isfinite(chain.rings.plane(1, first, last)).astype(np.float32),
+        chain.rings.reasons(first, last),
     )
 
 
@@ -64,7 +65,7 @@ def same(a: SignalChain, b: SignalChain) -> bool:
 def test_agrees_with_scipy_at_every_rate(rate: float, channels: int) -> None:
     x = broadband(0.6, channels, rate)
     expected = oracle.envelope(x, rate)
-    found = run(x, rate=rate).plane(0, 0, len(expected))
+    found = run(x, rate=rate).rings.plane(0, 0, len(expected))
     scale = expected[100:].std()
     assert np.abs(found - expected).max() <= 1e-4 * scale
 
@@ -75,7 +76,7 @@ def test_z_agrees_with_a_plain_rolling_z() -> None:
     values, z, ok, *_ = everything(chain)
     expected = oracle.rolling_z(values.astype(np.float64), ok > 0, SHORT)
     assert np.abs(z - expected).max() < 5e-4
-    assert np.isfinite(chain.plane(1, 0, chain.next_bin)[300:]).all()
+    assert np.isfinite(chain.rings.plane(1, 0, chain.next_bin)[300:]).all()
     assert not ok[:49].any(), "the filters settle for 50 ms"
     assert not z[: 49 + 199].any(), "and the normaliser wants 0.2 s of history"
 
@@ -155,7 +156,7 @@ def test_what_is_not_finite_stays_in_its_channel(at: int, length: int, value: fl
     held[at : at + length, 2] = x[at - 1, 2] if at else x[0, others].mean()
     expected = oracle.envelope(held, RATE)
     assert np.abs(envelope - expected)[:, others].max() < 1e-3
-    assert np.array_equal(ok[:, others] > 0, run(x).plane(2, 0, chain.next_bin)[:, others] > 0)
+    assert np.array_equal(ok[:, others] > 0, run(x).rings.plane(2, 0, chain.next_bin)[:, others] > 0)
 
 
 def test_a_masked_channel_that_is_never_finite_is_not_there() -> None:
@@ -164,7 +165,7 @@ def test_a_masked_channel_that_is_never_finite_is_not_there() -> None:
     mask = np.array([True, False, True, True, True])
     expected = oracle.envelope(np.nan_to_num(x), RATE, mask=mask)
     chain = run(x, chain=SignalChain(SHORT, RATE, 5, mask))
-    assert np.abs(chain.plane(0, 0, 500) - expected)[:, [0, 2, 3, 4]].max() < 1e-4 * expected.std()
+    assert np.abs(chain.rings.plane(0, 0, 500) - expected)[:, [0, 2, 3, 4]].max() < 1e-4 * expected.std()
 
 
 @pytest.mark.parametrize("value", [0.0, 137.5, np.nan])
@@ -179,9 +180,9 @@ def test_a_dead_channel_leaves_the_reference_after_a_second_and_returns_after_on
     died, revived = usable.index(False), len(usable) - usable[::-1].index(False)
     assert abs(died - 1500) <= 1, "dead a second after it went flat"
     assert abs(revived - 3500) <= 1, "alive again after a second of signal"
-    assert not chain.plane(2, 1502, 3490)[:, 3].any()
+    assert not chain.rings.plane(2, 1502, 3490)[:, 3].any()
     without = oracle.envelope(np.nan_to_num(x), RATE, mask=np.array([True, True, True, False, True]))
-    assert np.abs(chain.plane(0, 1600, 2400) - without[1600:2400])[:, [0, 1, 2, 4]].max() < 1e-3
+    assert np.abs(chain.rings.plane(0, 1600, 2400) - without[1600:2400])[:, [0, 1, 2, 4]].max() < 1e-3
 
 
 def test_operator_mask_holds_from_the_next_bin_and_replays() -> None:
@@ -195,8 +196,8 @@ def test_operator_mask_holds_from_the_next_bin_and_replays() -> None:
     replay = SignalChain(SHORT, RATE, 5)
     replay.set_mask(mask, holds)
     assert same(live, run(x, chain=replay))
-    assert not live.plane(2, 334, live.next_bin)[:, 1].any()
-    assert live.plane(2, 100, 334)[:, 1].all()
+    assert not live.rings.plane(2, 334, live.next_bin)[:, 1].any()
+    assert live.rings.plane(2, 100, 334)[:, 1].all()
     with pytest.raises(OperatorFault, match="expected 5"):
         live.set_mask(np.ones(4, bool), 0)
 
@@ -223,7 +224,7 @@ def test_blanked_stretch_is_bridged_by_a_straight_line() -> None:
     chain.stimulation(onset, TRAIN_END_S)
     run(x, [50, onset, onset + 300, onset + 6000], chain)
     expected = oracle.envelope(x, RATE, blanks=[blank_of(onset)])
-    assert np.abs(chain.plane(0, 0, 1000) - expected).max() < 1e-4 * expected.std()
+    assert np.abs(chain.rings.plane(0, 0, 1000) - expected).max() < 1e-4 * expected.std()
 
 
 def test_the_evoked_window_is_whole_and_the_blanked_bins_are_not() -> None:
@@ -231,7 +232,7 @@ def test_the_evoked_window_is_whole_and_the_blanked_bins_are_not() -> None:
     chain = SignalChain(SHORT, RATE, 5)
     chain.stimulation(onset, TRAIN_END_S)
     run(with_train(broadband(1.0), onset), chain=chain)
-    good = chain.reasons(0, 1000) == 0
+    good = chain.rings.reasons(0, 1000) == 0
     assert good[280:399].all()
     assert not good[399 : 400 + 170].any()
     assert good[400 + 170 : 1000].all()
@@ -375,14 +376,14 @@ def test_lost_samples_never_shift_a_bin(at: int, lost: int, cuts: list[int], who
         edges = [start, *sorted(c for c in set(cuts) if start < c < end), end]
         for left, right in itertools.pairwise(edges):
             chain.push(x[left:right], left)
-    good = chain.reasons(0, chain.next_bin) & ENVELOPE_REASONS == 0
+    good = chain.rings.reasons(0, chain.next_bin) & ENVELOPE_REASONS == 0
     first, behind = chain.grid.bin_of(at), at + lost + 1500
     assert not good[first : chain.grid.bin_of(behind)].any()
     assert good[chain.grid.bin_of(behind) + 1 :].all()
     alone = oracle.envelope(x[at + lost :], RATE)  # filters restart at the first sample behind the gap
     if (at + lost) % 30 == 0:  # bins of the rest fall where its own bins fall
         after = chain.grid.bin_of(at + lost)
-        found = chain.plane(0, after, chain.next_bin)
+        found = chain.rings.plane(0, after, chain.next_bin)
         assert np.abs(found - alone[: len(found)]).max() < 1e-3
 
 
@@ -391,13 +392,13 @@ def test_a_short_gap_keeps_the_history_and_a_long_one_starts_new() -> None:
     wide = ChainSettings(normaliser=NormaliserSettings(window_s=2.5, min_history_s=0.2))
     short = run(x, chain=SignalChain(wide, RATE, 5))
     short.push(x, 30000 + 30000)
-    assert (short.reasons(2060, 2990) == 0).all(), "a second's gap: history is still there"
+    assert (short.rings.reasons(2060, 2990) == 0).all(), "a second's gap: history is still there"
     long = run(x)
     long.push(x, 30000 + 70000)
-    assert (long.reasons(3340, 3540) & 8 != 0).all(), "more than two seconds: the normaliser starts anew"
+    assert (long.rings.reasons(3340, 3540) & 8 != 0).all(), "more than two seconds: the normaliser starts anew"
     fresh = SignalChain(SHORT, RATE, 5)
     fresh.push(x, 100000)
-    assert np.array_equal(long.z(3334, 4300), fresh.z(3334, 4300))
+    assert np.array_equal(long.rings.z(3334, 4300), fresh.rings.z(3334, 4300))
 
 
 def test_late_marker_behind_a_gap() -> None:
@@ -423,12 +424,12 @@ def test_a_gap_inside_a_train() -> None:
     chain.stimulation(24000, TRAIN_END_S)
     chain.push(x[:26000], 0)
     chain.push(x[27000:], 27000)
-    good = chain.reasons(0, chain.next_bin) & ENVELOPE_REASONS == 0
+    good = chain.rings.reasons(0, chain.next_bin) & ENVELOPE_REASONS == 0
     assert good[100:799].all()
     end = 24000 + round((TRAIN_END_S + 0.0015) * RATE)
     assert not good[799 : chain.grid.bin_of(end + 1500)].any()
     assert good[chain.grid.bin_of(end + 1500) + 1 :].all()
-    assert chain.plane(0, 1050, 1400).max() < 40, "nothing of the artifact came through"
+    assert chain.rings.plane(0, 1050, 1400).max() < 40, "nothing of the artifact came through"
 
 
 def test_samples_that_come_twice_or_of_another_width_are_refused() -> None:
@@ -446,5 +447,5 @@ def test_fitted_at_rest_the_two_normalisers_agree_on_gaussian_data() -> None:
     rolling = run(x, chain=SignalChain(ChainSettings(normaliser=NormaliserSettings(window_s=2.0)), RATE, 8))
     kind = NormaliserSettings("robust_trailing", window_s=2.0)
     robust = run(x, chain=SignalChain(ChainSettings(normaliser=kind), RATE, 8))
-    difference = np.abs(rolling.z(1500, 3000) - robust.z(1500, 3000))
+    difference = np.abs(rolling.rings.z(1500, 3000) - robust.rings.z(1500, 3000))
     assert np.median(difference) < 0.1
