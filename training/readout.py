@@ -3,10 +3,12 @@
 Standard scaler, then a logistic regression with balanced classes whose C is chosen by blocked cross-validation (five
 contiguous folds, so that neighbouring trials never sit on both sides; the strongest penalty within one standard error
 of the best), then Platt's scaling of the out-of-fold scores, its slope never negative.
+Scaler and span are those of all trials given, so that the folds and the penalties share one decomposition: they hold
+no answers. The penalties are walked from strong to weak, each solution the start of the next.
 An older probe may serve as anchor. It is itself the strongest penalty of all (C = 0), left only for what is better by
 two standard errors, so that few trials only calibrate it again; at the others its score is one more feature, all but
 free of penalty, so that many trials turn away from it as far as they must. What comes out is one weight vector all the
-same.
+same. `free` features are all but free of penalty too: what is known besides, such as electrode and current.
 A percept is called where the calibrated probability exceeds the training prevalence, the rule that is optimal for
 balanced accuracy.
 """
@@ -26,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 FOLDS = 5
 C_GRID = tuple(10.0**k for k in range(-5, 3))
 FREE = 30.0  # the anchor's score is scaled by so much, and its penalty divided by the square of it
+KNOWN = 100.0  # so are free features, further, since they are to be read at every penalty
 GRID_STEPS = 200  # a penalty so weak that it has not settled by then overfits, and is not chosen; the last fit settles
 RESAMPLES = 2000
 Features = NDArray[np.floating[Any]]
@@ -52,29 +55,36 @@ class Readout:
         return self.slope * self.weight, self.slope * self.bias + self.offset
 
 
-def fit(features: Features, labels: Labels, c: float | None = None, anchor: Features | None = None) -> Readout:
+def fit(
+    features: Features,
+    labels: Labels,
+    c: float | None = None,
+    anchor: Features | None = None,
+    free: Features | None = None,
+) -> Readout:
     """Fits to trials in order of time; `c` fixes what cross-validation would choose. `anchor` is the weight vector of
-    an older probe of the same features.
+    an older probe of the same features. With `free` (n, m) the readout reads `np.hstack([features, free])`.
 
     Raises:
-        ValueError: fewer than two trials of a class in some fold's training part.
+        ValueError: one kind of answer only, or fewer than two trials of a class in some fold's training part.
     """
     folds = np.array_split(np.arange(len(labels)), FOLDS)
     grid = (c,) if c is not None else C_GRID if anchor is None else (0.0, *C_GRID)
+    basis = _basis(features, anchor, free)
     scores = np.empty((len(grid), len(labels)))
     for fold in folds:
         rest = np.ones(len(labels), bool)
         rest[fold] = False
-        for row, (weight, bias) in zip(scores, _regressions(features[rest], labels[rest], grid, anchor), strict=True):
-            row[fold] = features[fold] @ weight + bias
+        for row, (weight, bias) in zip(scores, _path(basis.values[rest], labels[rest], grid, basis), strict=True):
+            row[fold] = basis.values[fold] @ weight + bias
     chosen = _choose(labels, scores, folds, anchored=grid[0] == 0.0)
-    ((weight, bias),) = _regressions(features, labels, (grid[chosen],), anchor)
+    ((weight, bias),) = _path(basis.values, labels, (grid[chosen],), basis)
     platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None], labels)
     slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     prevalence = float(labels.mean())
     if slope <= 0:  # what cross-validation found worse than chance is called chance, not turned round
         slope, offset = 0.0, float(np.log(prevalence / (1 - prevalence)))
-    return Readout(weight, bias, slope, offset, prevalence, grid[chosen])
+    return Readout(*basis.unscaled(weight, bias), slope, offset, prevalence, grid[chosen])
 
 
 def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.int64]], anchored: bool = False) -> int:
@@ -92,40 +102,83 @@ def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.
     return int(np.flatnonzero(auc.mean(axis=1) >= auc[best].mean() - error)[0])
 
 
-def _regressions(
-    features: Features, labels: Labels, grid: tuple[float, ...], anchor: Features | None = None
-) -> list[tuple[NDArray[np.float64], float]]:
-    """Weight and bias on the unscaled features, for each C. With more features than trials the problem is solved in the
-    span of the trials, where its solution lies: the same answer, faster."""
-    if len(np.unique(labels)) < 2:
-        raise ValueError("only one kind of answer among the trials")
-    mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1.0
-    scaled = (features - mean) / scale
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """Standardised features, (n, k). With more features than trials k is n: the problem is solved in the span of the
+    trials, where its solution lies, the same answer faster. Free features, then the anchor's score, come last."""
+
+    values: Features
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    back: Features | None  # (features, k) from the span to the standardised features
+    n_free: int
+    anchor: NDArray[np.float64] | None  # as a weight vector, scaled
+    anchor_column: NDArray[np.float64] | None  # the weights on `values` that give the anchor itself
+
+    def unscaled(self, weight: NDArray[np.float64], bias: float) -> tuple[NDArray[np.float64], float]:
+        """Weight on the features as they were given, and bias."""
+        anchored = 0.0
+        if self.anchor is not None:
+            weight, anchored = weight[:-1], float(weight[-1])
+        own, free = weight[: len(weight) - self.n_free], KNOWN * weight[len(weight) - self.n_free :]
+        out = np.concatenate([own if self.back is None else self.back @ own, free]) / self.scale
+        if self.anchor is not None:
+            out += anchored * self.anchor
+        return out, float(bias - out @ self.mean)
+
+
+def _basis(features: Features, anchor: Features | None = None, free: Features | None = None) -> _Basis:
+    """In the precision of the features: float32 is enough where there are thousands of them."""
+    mean, scale, scaled = _standardised(features)
     back = None
     if scaled.shape[1] > len(scaled):
-        size, u = np.linalg.eigh(scaled @ scaled.T)
-        kept = size > 1e-9 * size[-1]
-        scaled, back = u[:, kept] * np.sqrt(size[kept]), scaled.T @ (u[:, kept] / np.sqrt(size[kept]))
-    anchored = None
-    if anchor is not None and (spread := float((features @ anchor).std())) > 0:
-        anchored = FREE / spread * anchor
-        scaled = np.hstack([scaled, ((features - mean) @ anchored)[:, None]])
+        size, u = np.linalg.eigh((scaled @ scaled.T).astype(np.float64))
+        kept = size > (1e-9 if scaled.dtype == np.float64 else 1e-5) * size[-1]
+        back = scaled.T @ (u[:, kept] / np.sqrt(size[kept])).astype(scaled.dtype)
+        scaled = u[:, kept] * np.sqrt(size[kept])
+    columns = [scaled.astype(np.float64)]
+    if free is not None:
+        free_mean, free_scale, free_scaled = _standardised(free.astype(np.float64))
+        columns.append(KNOWN * free_scaled)
+        mean, scale = np.concatenate([mean, free_mean]), np.concatenate([scale, free_scale])
+    own = None
+    if anchor is not None:
+        assert free is None
+        score = (features - mean) @ anchor
+        if (spread := float(score.std())) > 0:
+            own = FREE / spread * anchor
+            columns.append(FREE / spread * score[:, None])
+    column = None
+    if own is not None:
+        column = np.zeros(sum(one.shape[1] for one in columns))
+        column[-1] = spread / FREE
+    return _Basis(np.hstack(columns), mean, scale, back, 0 if free is None else free.shape[1], own, column)
+
+
+def _standardised(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64], Features]:
+    mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-9 * np.maximum(1.0, np.abs(mean))] = 1.0
+    return mean, scale, (features - mean.astype(features.dtype)) / scale.astype(features.dtype)
+
+
+def _path(
+    values: Features, labels: Labels, grid: tuple[float, ...], basis: _Basis
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Weight and bias on `values`, rows of the basis, for each C of the grid (rising)."""
+    if len(np.unique(labels)) < 2:
+        raise ValueError("only one kind of answer among the trials")
     found = []
     steps = 5000 if len(grid) == 1 else GRID_STEPS
+    model = LogisticRegression(class_weight="balanced", max_iter=steps, warm_start=True)
     for c in grid:
         if c == 0.0:
-            assert anchor is not None
-            found.append((anchor, 0.0))
+            column = basis.anchor_column
+            found.append((np.zeros(values.shape[1]) if column is None else column, 0.0))
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if len(grid) > 1 else "default", ConvergenceWarning)
-            model = LogisticRegression(C=c, class_weight="balanced", max_iter=steps).fit(scaled, labels)
-        own = model.coef_[0] if anchored is None else model.coef_[0, :-1]
-        weight = (own if back is None else back @ own) / scale
-        if anchored is not None:
-            weight += model.coef_[0, -1] * anchored
-        found.append((weight, float(model.intercept_[0] - weight @ mean)))
+            model.set_params(C=c).fit(values, labels)
+        found.append((model.coef_[0].copy(), float(model.intercept_[0])))
     return found
 
 

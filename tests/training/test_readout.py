@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from training.readout import _regressions, balanced_accuracy, chance, fit, permuted, score
+from training.readout import _basis, _path, balanced_accuracy, chance, fit, permuted, score
 
 
 def trials(n: int, dimensions: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -49,14 +49,32 @@ def test_folded_weights_are_the_same_readout():
 
 
 @pytest.mark.parametrize("dimensions", [5, 400])
-def test_regression_is_scikit_learns_also_where_features_outnumber_trials(dimensions: int):
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_regression_is_scikit_learns_also_where_features_outnumber_trials(dimensions: int, precision: type):
     features, labels = trials(120, dimensions, strength=2.0)
-    ((weight, bias),) = _regressions(features, labels, (0.01,))
+    basis = _basis(features.astype(precision))
+    weight, bias = basis.unscaled(*_path(basis.values, labels, (0.001, 0.01), basis)[1])
     oracle = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000, tol=1e-8)
     oracle.fit(StandardScaler().fit_transform(features), labels)
     mine = features @ weight + bias
     theirs = oracle.decision_function(StandardScaler().fit_transform(features))
     assert np.allclose(mine, theirs, atol=5e-3)
+
+
+@pytest.mark.parametrize("dimensions", [5, 400])
+def test_free_features_are_read_whatever_the_penalty(dimensions: int):
+    """The answers hang on what is free alone: at the strongest penalty it is read as if there were none."""
+    rng = np.random.default_rng(0)
+    known = rng.standard_normal((600, 2)) * [1, 100] + [0, 50]
+    labels = rng.random(600) < 1 / (1 + np.exp(-2 * known[:, 0]))
+    noise = rng.standard_normal((600, dimensions))
+    readout = fit(noise, labels, c=1e-5, free=known)
+    weight, _ = readout.folded()
+    assert weight[dimensions] == pytest.approx(2, abs=0.3)
+    assert abs(weight[dimensions + 1]) < 0.01
+    assert np.abs(weight[:dimensions]).max() < 0.01
+    found = readout.probability(np.hstack([noise, known]))
+    assert score(found, labels, readout.prevalence)["calibration_error"] < 0.06
 
 
 def test_permuted_labels_give_chance():
