@@ -11,28 +11,37 @@ from __future__ import annotations
 
 import itertools
 import logging
-import secrets
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import asdict, replace
+from typing import Literal, Protocol
 
 from models.errors import Fault, OperatorFault
+from streaming.arming import GateSettings, Lease, why_not
+from streaming.gate_status import (
+    Counts,
+    Fields,
+    GateStatistics,
+    counts_status,
+    device_status,
+    engine_status,
+    trigger_row,
+    trigger_told,
+)
 from streaming.limits import Limits
 from streaming.matching import Decoding
 from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
+from streaming.rules import Rules
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import state_marker, trigger_marker
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
-from streaming.trigger import Conditions, Inhibited, Progress, Reason, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Inhibited, Progress, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
-
-Fields = dict[str, Any]
-HIDDEN = ("probability", "arm")  # in a blind experiment
+WATCHED = (State.SHADOW, State.ARMING, *LIVE)  # in which what is not in the samples is journalled
 
 
 class Journal(Protocol):
@@ -44,49 +53,6 @@ class Journal(Protocol):
     def ids_left(self) -> int: ...
     def take_id(self) -> str | None: ...
     def write(self, kind: str, fields: Fields) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """How long things may be silent, in seconds of the monotonic clock."""
-
-    lease_inhibits_s: float = 1.5
-    lease_disarms_s: float = 3.0
-    arming_s: float = 10.0
-    stream_disarms_s: float = 2.0
-    limits_looked_at_s: float = 0.5
-
-
-@dataclass(slots=True)
-class _Lease:
-    """The operator's client: a request that awaits its confirmation, then whoever renews."""
-
-    token: str = ""
-    renewed: float = float("-inf")
-    expires: float = float("-inf")
-
-
-@dataclass(slots=True)
-class _Counts:
-    triggers: int = 0
-    would_fire: int = 0
-    shams: int = 0
-    dropped: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)  # since they were last written
-    inhibited: Counter[str] = field(default_factory=Counter)  # ever
-    last_reason: str = Reason.DISARMED.name
-
-
-@dataclass(frozen=True, slots=True)
-class GateStatistics:
-    """Counts since the start; `inhibited` by the name of the reason."""
-
-    state: State
-    triggers: int
-    would_fire: int
-    shams: int
-    dropped: int
-    inhibited: Mapping[str, int]
 
 
 class Gate:
@@ -118,22 +84,20 @@ class Gate:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self.thresholds = settings or GateSettings(), thresholds or TriggerSettings()
-        self._read_limits, self._device, self._journal = read_limits, device, journal
-        self._make_plan, self._ledger_uc = make_plan, ledger_uc
+        self._device, self._journal, self._ledger_uc = device, journal, ledger_uc
+        self._rules = Rules(read_limits, make_plan)
         self._announce, self._happened = announce, happened
         self._clock, self._monotonic = clock, monotonic
         self._lock = threading.RLock()
         self._decoding: Decoding | None = None
-        self._lease = _Lease()
-        self._counts = _Counts()
+        self._lease = Lease()
+        self._counts = Counts()
         self._shadow_ids = itertools.count()
         self._fired = deque(sorted(self._monotonic() - ago_s for ago_s in pulses_ago_s))  # of the last minute
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
         self._conditions: Conditions | None = None
         self._device_idle = False  # as asked behind the last prediction: `fire` asks the device itself once more
-        self._limits_problem = ""
-        self._planned: tuple[str, Plan, str] | None = None  # the limits' hash, their plan, its hash
         self._because = "nobody has armed it since the start"
         self.engine = self._build()
 
@@ -166,9 +130,7 @@ class Gate:
         decision = self.engine.push(prediction, conditions)
         self._last_seq = prediction.seq
         if isinstance(decision, Inhibited):
-            self._counts.reasons[decision.reason.name] += 1
-            self._counts.inhibited[decision.reason.name] += 1
-            self._counts.last_reason = decision.reason.name
+            self._counts.inhibit(decision.reason)
             if self.engine.overdue():
                 self._lose("armed for as long as the limits allow")
             left = None
@@ -181,83 +143,35 @@ class Gate:
         """What is not in the samples, now; journalled where it changed."""
         age_s = self._clock() - prediction.sample_time
         conditions = Conditions(
-            fresh=abs(age_s) <= self.thresholds.max_age_s or self._recorded(),
-            lease=now - self._lease.renewed <= self.settings.lease_inhibits_s,
-            device=self._device_idle,
-            journal=self._journal.healthy and self._journal.ids_left > 0,
+            abs(age_s) <= self.thresholds.max_age_s or self._recorded(),
+            now - self._lease.renewed <= self.settings.lease_inhibits_s,
+            self._device_idle,
+            self._journal.healthy and self._journal.ids_left > 0,
         )
-        arrival = [flag for flag in prediction.flags if flag in ("overload", "backlog")]  # not in the samples either
-        told = arrival or conditions != self._conditions
-        if told and self.engine.state in (State.SHADOW, State.ARMING, *LIVE):
-            place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
-            self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
-            self._conditions = conditions
+        flags = prediction.flags
+        if (flags or conditions != self._conditions) and self.engine.state in WATCHED:
+            arrival = [flag for flag in flags if flag in ("overload", "backlog")]  # not in the samples either
+            if arrival or conditions != self._conditions:
+                place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
+                self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
+                self._conditions = conditions
         return conditions
 
     def _carry_out(self, trigger: Trigger, conditions: Conditions, now: float) -> str | None:
-        limits, decoding = self.engine.limits, self._decoding
+        """The pulse first, where there is to be one; then all that is written and told of it."""
+        limits, plan = self.engine.limits, self.engine.plan
         assert limits is not None
-        trial = trigger.trial
-        age_s = self._clock() - trigger.sample_time
-        trigger_id: str | None = f"shadow-{next(self._shadow_ids)}"
-        refused = ""
-        if trigger.pulse:
-            refused = self._guard(limits, now, age_s)
-            trigger_id = None if refused else self._journal.take_id()
-            if trigger_id is None:
-                refused = refused or "no reserved id"
-        plan = self.engine.plan
-        marker = trigger_marker(
-            "trigger" if trigger.pulse else "would_fire",
-            trigger_id=trigger_id or "",
-            seq=trigger.seq,
-            probability=None if plan and plan.blind else trigger.probability,
-            pattern=trial.pattern,
-            limits_sha256=limits.sha256,
-            sample_time=trigger.sample_time,
-        )
-        left = False
-        problem = ""
-        if trigger.pulse and trigger_id is not None:
-            self._fired.append(now)
-            try:
-                self._device.fire(trial.pattern, trigger_id, marker)
-                left = True
-            except NotSent as fault:
-                refused = str(fault)
-            except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
-                left, problem = True, str(fault)
+        assert plan is not None
+        age_s = self._clock() - trigger.sample_time  # anew: whatever held the thread up since, nothing leaves late
+        trigger_id, refused, problem = self._fire(trigger, limits, plan, now, age_s)
+        left = trigger.pulse and not refused
         kind = "would_fire" if trigger.shadow else "trigger"
+        lease_age_s = now - self._lease.renewed
         self._journal.write(
             kind,
-            {
-                "trigger_id": trigger_id,
-                "seq": trigger.seq,
-                "epoch": trigger.epoch,
-                "last_sample": trigger.last_sample,
-                "sample_time": trigger.sample_time,
-                "probability": trigger.probability,
-                "age_s": age_s,
-                "lease_age_s": now - self._lease.renewed if trigger.pulse else None,
-                "electrode": trial.pattern.electrode,
-                "current_ua": trial.pattern.current_ua,
-                "pattern": trial.pattern.name,
-                "charge_nc": trial.pattern.charge_nc,
-                "train_charge_uc": trial.pattern.train_charge_uc,
-                "arm": trial.arm,
-                "sham": trial.sham,
-                "trial": trigger.trial_index,
-                "draw": trial.draw,
-                "dwell": trigger.dwell,
-                "waited_s": trigger.waited_s,
-                "refused": refused,
-                "limits_sha256": limits.sha256,
-                "bundle_sha256": decoding.bundle_sha256 if decoding else "",
-                "p_on": self.thresholds.p_on,
-                "p_off": self.thresholds.p_off,
-                "dwell_hops": self.thresholds.dwell_hops,
-                "conditions": conditions.as_fields(),
-            },
+            trigger_row(
+                trigger, trigger_id, refused, age_s, lease_age_s, conditions, limits, self.thresholds, self._decoding
+            ),
         )
         if refused:
             if trigger_id is not None:
@@ -267,33 +181,45 @@ class Gate:
         elif left:
             self._counts.triggers += 1
         else:
-            self._counts.shams += trial.sham
+            self._counts.shams += trigger.trial.sham
             self._counts.would_fire += trigger.shadow
             if trigger.shadow:
-                self._announce(marker)
+                self._announce(_marker("would_fire", trigger, trigger_id, limits, plan))
         if problem:
             self._fail(f"stimulator: {problem}")
-        blind = plan is not None and plan.blind
-        told: Fields = {
-            "trigger_id": trigger_id,
-            "seq": trigger.seq,
-            "sample_time": trigger.sample_time,
-            "trial": trigger.trial_index,
-            "electrode": trial.pattern.electrode,
-            "current_ua": trial.pattern.current_ua,
-            "refused": refused,
-        }
-        told |= {key: None for key in HIDDEN} if blind else {"probability": trigger.probability, "arm": trial.arm}
-        self._happened("sham" if trial.sham and not blind else kind, told)
+        told = trigger_told(trigger, trigger_id, refused, plan.blind)
+        self._happened("sham" if trigger.trial.sham and not plan.blind else kind, told)
         return trigger_id if left else None
+
+    def _fire(
+        self, trigger: Trigger, limits: Limits, plan: Plan, now: float, age_s: float
+    ) -> tuple[str | None, str, str]:
+        """(id, why it was not sent, what went wrong once it was)."""
+        if not trigger.pulse:
+            return f"shadow-{next(self._shadow_ids)}", "", ""
+        if refused := self._guard(limits, now, age_s):
+            return None, refused, ""
+        trigger_id = self._journal.take_id()
+        if trigger_id is None:
+            return None, "no reserved id", ""
+        marker = _marker("trigger", trigger, trigger_id, limits, plan)
+        self._fired.append(now)
+        try:
+            self._device.fire(trigger.trial.pattern, trigger_id, marker)
+        except NotSent as fault:
+            return trigger_id, str(fault), ""
+        except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
+            return trigger_id, "", str(fault)
+        return trigger_id, "", ""
 
     def _guard(self, limits: Limits, now: float, age_s: float) -> str:
         """Refractory, rate and age once more, on our own clocks; the sentence where one does not hold."""
-        while self._fired and now - self._fired[0] >= 60.0:
-            self._fired.popleft()
-        if self._fired and now - self._fired[-1] < limits.budget.refractory_s:
-            return f"the stream runs faster than the clock: {now - self._fired[-1]:.3f} s since the last pulse"
-        if len(self._fired) >= limits.budget.pulses_per_minute:
+        fired = self._fired
+        while fired and now - fired[0] >= 60.0:
+            fired.popleft()
+        if fired and now - fired[-1] < limits.budget.refractory_s:
+            return f"the stream runs faster than the clock: {now - fired[-1]:.3f} s since the last pulse"
+        if len(fired) >= limits.budget.pulses_per_minute:
             return "the stream runs faster than the clock: this minute's pulses are spent"
         if abs(age_s) > self.thresholds.max_age_s and not self._recorded():
             return f"late: the newest sample was {age_s * 1e3:.0f} ms old when the pulse was to leave"
@@ -320,7 +246,7 @@ class Gate:
             if problems := self.problems():
                 raise OperatorFault("cannot be armed: " + "; ".join(problems))
             self._move(Event.REQUEST, "requested")
-            self._lease = _Lease(secrets.token_urlsafe(16), expires=self._monotonic() + self.settings.arming_s)
+            self._lease = Lease.asked_for(self._monotonic() + self.settings.arming_s)
             return self._lease.token, self.settings.arming_s
 
     def confirm(self, token: str) -> str:
@@ -343,10 +269,10 @@ class Gate:
             except Fault:
                 self._device.disarm()
                 raise
-            self._lease = _Lease(secrets.token_urlsafe(16), renewed=self._monotonic())
+            self._lease = Lease.granted(self._monotonic())
             self._last_prediction = self._armed_since = self._monotonic()
-            plan = self._planned
-            self._journal.write("plan", {"sha256": plan[2] if plan else "", "seed": plan[1].seed if plan else 0})
+            plan = self._rules.plan
+            self._journal.write("plan", {"sha256": self._rules.plan_sha256, "seed": plan.seed if plan else 0})
             self._move(Event.CONFIRM, "confirmed")
             return self._lease.token
 
@@ -355,8 +281,7 @@ class Gate:
         with self._lock:
             self._watch(self._monotonic())
             limits = self.engine.limits
-            same = secrets.compare_digest(token.encode(), self._lease.token.encode())
-            if self.engine.state is not State.ARMING or not same or limits is None:
+            if self.engine.state is not State.ARMING or not self._lease.belongs_to(token) or limits is None:
                 raise OperatorFault("this confirmation belongs to no request that is open; request it again")
             if problems := self.problems():
                 self._move(Event.EXPIRE, "arming was refused")
@@ -371,7 +296,7 @@ class Gate:
         """
         with self._lock:
             self._watch(self._monotonic())
-            if self.engine.state not in LIVE or not secrets.compare_digest(token.encode(), self._lease.token.encode()):
+            if self.engine.state not in LIVE or not self._lease.belongs_to(token):
                 raise OperatorFault("this lease is over; the trigger is " + self.engine.state)
             self._lease.renewed = self._monotonic()
 
@@ -412,7 +337,7 @@ class Gate:
                 raise OperatorFault(f"settings: the trigger is {self.engine.state}; disarm it first")
             self.thresholds = thresholds
             if make_plan is not None:
-                self._make_plan, self._planned = make_plan, None
+                self._rules.use(make_plan)
                 self.engine.real.next_trial, self.engine.real.waits_s = 0, []
             self._journal.write("settings", asdict(thresholds))
             if self.engine.state is State.SHADOW:
@@ -423,7 +348,7 @@ class Gate:
         """Ten times a second, from a thread that is not the decode thread: what must not wait for a prediction."""
         now = self._monotonic()
         look = now - self._limits_seen >= self.settings.limits_looked_at_s
-        found = self._limits_on_disk() if look else None  # the disk is never waited for with the lock held
+        found = self._rules.on_disk() if look else None  # the disk is never waited for with the lock held
         with self._lock:
             try:
                 self._watch(now)
@@ -455,115 +380,41 @@ class Gate:
 
     def problems(self) -> list[str]:
         """Why it cannot be armed now; empty where it can."""
-        limits, decoding, capabilities = self.engine.limits, self._decoding, self._device.capabilities
-        found = [self._limits_problem] if self._limits_problem else []
-        if not self._journal.healthy:
-            found.append("the journal does not write")
-        status = self._device_status()
-        if status.state == "fault":
-            found.append(f"the stimulator {capabilities.name} is at fault: {status.problem}")
-        elif status.problem:
-            found.append(f"stimulator {capabilities.name}: {status.problem}")
-        if decoding is None or self._monotonic() - self._last_prediction > self.settings.stream_disarms_s:
-            return [*found, "no predictions come"]
-        if decoding.source != "live" and not capabilities.simulated:
-            found.append(f"a {decoding.source} source never drives a real device ({capabilities.name})")
-        if decoding.source == "live" and decoding.fitted_to == "simulated":
-            found.append(f"the bundle {decoding.model} was fitted on simulation; calibrate one on this participant")
-        if decoding.not_calibrated:
-            found.append(decoding.not_calibrated)
-        if decoding.mode != "continuous":
-            found.append("the trigger rests on continuous mode")
-        if limits is not None and limits.simulated_only and not capabilities.simulated:
-            found.append("these limits are for the simulated participant only")
-        if limits is not None and decoding.participant is not None and limits.participant != decoding.participant:
-            found.append(f"limits are of participant {limits.participant!r}, the stream of {decoding.participant!r}")
-        return found
+        silent = self._monotonic() - self._last_prediction > self.settings.stream_disarms_s
+        decoding = None if silent else self._decoding
+        status, journal_writes = self._device_status(), self._journal.healthy
+        found = why_not(self.engine.limits, decoding, self._device.capabilities, status, journal_writes)
+        return [self._rules.problem, *found] if self._rules.problem else found
 
     def statistics(self) -> GateStatistics:
         with self._lock:
-            counts = self._counts
-            return GateStatistics(
-                self.engine.state,
-                counts.triggers,
-                counts.would_fire,
-                counts.shams,
-                counts.dropped,
-                dict(counts.inhibited),
-            )
+            return GateStatistics.of(self.engine.state, self._counts)
 
     def shown(self, prediction: Prediction) -> Prediction:
         """What clients see of it: no probability while a blind experiment is armed."""
-        return replace(prediction, probability=None) if self.blind and self.engine.state in LIVE else prediction
+        return prediction._replace(probability=None) if self.blind and self.engine.state in LIVE else prediction
 
     @property
     def blind(self) -> bool:
         return self.engine.plan is not None and self.engine.plan.blind
 
     def status(self) -> Fields:
-        """The body of GET /v1/trigger. In a blind experiment nothing in it tells the condition, as far as counts of
-        what was delivered do not: those are never hidden."""
+        """The body of GET /v1/trigger."""
         with self._lock:
-            now, engine, counts, blind = self._monotonic(), self.engine, self._counts, self.blind
-            device, capabilities = self._device_status(), self._device.capabilities
-            state, live = engine.state, engine.state in LIVE
+            now, state, lease = self._monotonic(), self.engine.state, self._lease
+            rate_hz = self._decoding.rate_hz if self._decoding else None
             return {
                 "state": state.value,
-                "reason": "" if blind else counts.last_reason,
-                "why": "" if blind else Reason[counts.last_reason].value,
                 "because": self._because,
                 "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
-                "limits": self._limits_status(),
-                "thresholds": asdict(self.thresholds),
-                "plan": self._plan_status(),
-                "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
-                "lease_age_s": now - self._lease.renewed if live else None,
-                "armed_s": now - self._armed_since if live else None,
-                "refractory_s": self._refractory_left_s(),
-                "device": {
-                    "name": capabilities.name,
-                    "simulated": capabilities.simulated,
-                    "state": device.state,
-                    "problem": device.problem,
-                },
-                "pulses_session": engine.real.pulses,
+                "confirm_s": max(0.0, lease.expires - now) if state is State.ARMING else None,
+                "lease_age_s": now - lease.renewed if state in LIVE else None,
+                "armed_s": now - self._armed_since if state in LIVE else None,
+                "device": device_status(self._device.capabilities, self._device_status()),
                 "pulses_minute": len([at for at in self._fired if now - at < 60.0]),
-                "charge_today_uc": {str(e): uc for e, uc in sorted(engine.real.day_uc.items())},
-                "triggers": counts.triggers,
-                "would_fire": counts.would_fire,
-                "shams": None if blind else counts.shams,
-                "dropped": counts.dropped,
+                **engine_status(self.engine, self._rules, self.thresholds, rate_hz),
+                **counts_status(self._counts, self.blind),
             }
-
-    def _limits_status(self) -> Fields | None:
-        limits = self.engine.limits
-        if limits is None:
-            return None
-        return {
-            "name": limits.name,
-            "participant": limits.participant,
-            "sha256": limits.sha256,
-            "simulated_only": limits.simulated_only,
-            "electrodes": sorted({pattern.electrode for pattern in limits.patterns}),
-            "currents_ua": sorted({pattern.current_ua for pattern in limits.patterns}),
-            "budget": limits.budget.model_dump(),
-        }
-
-    def _plan_status(self) -> Fields | None:
-        plan = self.engine.plan
-        if plan is None or self._planned is None:
-            return None
-        trials, following = len(plan.trials), self.engine.progress.next_trial
-        return {"sha256": self._planned[2], "blind": plan.blind, "trials": trials, "next": following}
-
-    def _refractory_left_s(self) -> float | None:
-        """By the stream's own time; None where none runs."""
-        last, limits, decoding = self.engine.progress.last_pulse, self.engine.limits, self._decoding
-        if last is None or limits is None or decoding is None:
-            return None
-        refractory_s = limits.budget.refractory_s + self.thresholds.max_age_s  # see TriggerEngine
-        left_s = refractory_s - (self.engine.now - last) / decoding.rate_hz
-        return left_s if left_s > 0 else None
 
     # Moves -----------------------------------------------------------------------------------------------------------
 
@@ -629,12 +480,6 @@ class Gate:
         self._device_idle = status.state == "idle"
         return status
 
-    def _limits_on_disk(self) -> Limits | None:
-        try:
-            return self._read_limits()
-        except OperatorFault:
-            return None
-
     def _compare_limits(self, found: Limits | None) -> None:
         limits = self.engine.limits
         if (found and found.sha256) != (limits and limits.sha256):
@@ -645,12 +490,12 @@ class Gate:
 
     def _rebuild(self) -> None:
         """A new engine with the limits as they are now; what was spent stays spent, and a fault stays latched."""
-        state, real = self.engine.state, self.engine.real
+        state, real, plan_sha256 = self.engine.state, self.engine.real, self._rules.plan_sha256
         if state in (State.ARMING, *LIVE):
             return
-        before, planned = self.engine, self._planned
+        before = self.engine
         engine = self._build()
-        same_plan = planned is not None and self._planned is not None and planned[2] == self._planned[2]
+        same_plan = engine.plan is not None and plan_sha256 == self._rules.plan_sha256
         engine.real = replace(real, next_trial=real.next_trial if same_plan else 0)
         engine.now = before.now
         for electrode, uc in self._ledger(engine.limits).items():
@@ -668,7 +513,7 @@ class Gate:
             "now": engine.now,
             "thresholds": asdict(self.thresholds),
             "limits_sha256": engine.limits.sha256 if engine.limits else None,
-            "plan_sha256": self._planned[2] if engine.plan and self._planned else None,
+            "plan_sha256": self._rules.plan_sha256 if engine.plan else None,
             "device_steps": [capabilities.current_step_ua, capabilities.time_step_us],
             "day_uc": dict(real.day_uc),
             "next_trial": real.next_trial,
@@ -676,26 +521,31 @@ class Gate:
         }
 
     def _build(self) -> TriggerEngine:
-        limits = plan = None
-        self._limits_problem = ""
-        try:
-            limits = self._read_limits()
-            if self._planned is None or self._planned[0] != limits.sha256:  # thousands of trials, at worst
-                plan = self._make_plan(limits)
-                self._planned = limits.sha256, plan, plan.sha256
-            plan = self._planned[1]
-        except OperatorFault as fault:
-            self._limits_problem, limits = str(fault), None
+        self._rules.look()
         decoding, capabilities = self._decoding, self._device.capabilities
         return TriggerEngine(
             self.thresholds,
-            limits,
-            plan,
+            self._rules.limits,
+            self._rules.plan,
             rate_hz=decoding.rate_hz if decoding else 30_000.0,
             min_usable_channels=decoding.min_usable_channels if decoding else 1,
             device_steps=(capabilities.current_step_ua, capabilities.time_step_us),
-            day_uc=self._ledger(limits),
+            day_uc=self._ledger(self._rules.limits),
         )
 
     def _ledger(self, limits: Limits | None) -> Mapping[int, float]:
         return {} if limits is None else self._ledger_uc(limits)
+
+
+def _marker(
+    event: Literal["trigger", "would_fire"], trigger: Trigger, trigger_id: str | None, limits: Limits, plan: Plan
+) -> str:
+    return trigger_marker(
+        event,
+        trigger_id=trigger_id or "",
+        seq=trigger.seq,
+        probability=None if plan.blind else trigger.probability,
+        pattern=trigger.trial.pattern,
+        limits_sha256=limits.sha256,
+        sample_time=trigger.sample_time,
+    )

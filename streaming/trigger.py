@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from models.errors import OperatorFault
 from streaming.limits import Limits, Pattern
@@ -58,8 +58,7 @@ class Reason(Enum):
 INERT = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAULT: Reason.FAULT}
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What is not in the samples, as it stood when a prediction was judged."""
 
     fresh: bool = True  # the newest sample is at most `max_age_s` old
@@ -209,7 +208,10 @@ class TriggerEngine:
         self._rate = rate_hz
         # One decision leaves later behind its newest sample than another, by up to max_age_s; so much closer may two
         # pulses be on the clock than they are in the samples, and on the clock, too, every limit holds.
-        self._slack = math.ceil(settings.max_age_s * rate_hz)
+        slack = math.ceil(settings.max_age_s * rate_hz)
+        self._minute = math.ceil(MINUTE_S * rate_hz) + slack
+        self._refractory = math.ceil(limits.budget.refractory_s * rate_hz) + slack if limits is not None else 0
+        self._settling = settings.settled_s * rate_hz
         self._min_usable = min_usable_channels
         patterns = limits.patterns if limits is not None else ()
         self._doses = {pattern: Dose.of(pattern.quantised(*device_steps)) for pattern in patterns}
@@ -251,30 +253,33 @@ class TriggerEngine:
     def push(self, prediction: Prediction, conditions: Conditions = GOOD) -> Decision:
         """The decision that this prediction asks for. A trigger is final: it is spent, whoever carries it out."""
         newer = self._follow(prediction)
-        if self.state is State.REFRACTORY and not self._in_refractory():
+        progress = self.progress
+        rested = progress.last_pulse is None or self.now - progress.last_pulse >= self._refractory
+        if rested and self.state is State.REFRACTORY:
             self.handle(Event.RECOVER)
-        plan, limits, progress = self.plan, self.limits, self.progress
+        plan, limits = self.plan, self.limits
         trial = plan.trials[progress.next_trial] if plan and progress.next_trial < len(plan.trials) else None
         probability = self._smooth(prediction.probability)
-        self._dwell(trial, probability)
-        bad = self._why_not_now(prediction, conditions, newer)
+        favour = self._dwell(trial, probability)
+        bad = self._why_not_now(prediction, conditions, probability is not None, newer)
         if bad is not None:
             self._good_since = self._waiting_since = None
             return Inhibited(bad)
         if self._good_since is None:
             self._good_since = self.now
-        if self.now - self._good_since < self.settings.settled_s * self._rate:
+        if self.now - self._good_since < self._settling:
             return Inhibited(Reason.UNSETTLED)
         if plan is None or limits is None or trial is None:
             return Inhibited(Reason.PLAN)
-        unlawful = self._why_not_lawful(limits, self._doses[trial.pattern], progress)
+        dose = self._doses[trial.pattern]
+        unlawful = self._why_not_lawful(limits, dose, progress, rested)
         if unlawful is not None:
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = self.now
-        reason = self._why_not_wanted(plan, trial, probability) or unlawful
-        if reason is None and self._waiting_since is not None:
-            return self._fire(trial, prediction, probability, self._waiting_since)
+        reason = self._why_not_wanted(plan, trial, favour, progress) or unlawful
+        if reason is None and self._waiting_since is not None and probability is not None:
+            return self._fire(trial, dose, prediction, probability, self._waiting_since, progress)
         return Inhibited(reason or Reason.PLAN)
 
     @property
@@ -290,11 +295,13 @@ class TriggerEngine:
 
     # The checks, in their order --------------------------------------------------------------------------------------
 
-    def _why_not_now(self, prediction: Prediction, conditions: Conditions, newer: bool) -> Reason | None:
+    def _why_not_now(
+        self, prediction: Prediction, conditions: Conditions, is_probability: bool, newer: bool
+    ) -> Reason | None:
         """Each line asks for what must hold, so that what cannot be compared does not."""
         if self.state in INERT:
             return INERT[self.state]
-        if not _is_probability(prediction.probability):
+        if not is_probability:
             return Reason.PROBABILITY
         if not newer:
             return Reason.NOT_NEWER
@@ -312,21 +319,20 @@ class TriggerEngine:
             return Reason.DEVICE
         return None if conditions.journal else Reason.JOURNAL
 
-    def _why_not_wanted(self, plan: Plan, trial: Trial, probability: float | None) -> Reason | None:
+    def _why_not_wanted(self, plan: Plan, trial: Trial, favour: float, progress: Progress) -> Reason | None:
         if trial.arm in STATE_ARMS:
-            assert probability is not None  # or an earlier check would have failed
-            if not self._in_state or not _favour(trial, probability) >= self.settings.p_on:
+            if not self._in_state or not favour >= self.settings.p_on:
                 return Reason.THRESHOLD
             return None if self.dwell >= self.settings.dwell_hops else Reason.DWELL
         if self._waiting_since is None:
             return Reason.WAIT
-        wait = plan.wait_s(self.progress.next_trial, self.progress.waits_s) * self._rate
+        wait = plan.wait_s(progress.next_trial, progress.waits_s) * self._rate
         return None if self.now - self._waiting_since >= wait else Reason.WAIT
 
-    def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress) -> Reason | None:
+    def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress, rested: bool) -> Reason | None:
         budget = limits.budget
-        progress.forget(self.now - math.ceil(MINUTE_S * self._rate) - self._slack)
-        if self._in_refractory():
+        progress.forget(self.now - self._minute)
+        if not rested:
             return Reason.REFRACTORY
         if not len(progress.moments) < budget.pulses_per_minute:
             return Reason.RATE
@@ -351,10 +357,12 @@ class TriggerEngine:
         return newer
 
     def _smooth(self, probability: float | None) -> float | None:
-        """The probability of the running mean of the log odds; what is no probability is given back, and ends it."""
-        tau_s = self.settings.smoothing_s
-        if not _is_probability(probability) or tau_s == 0:
+        """The probability of the running mean of the log odds; None for what is none, which ends the mean."""
+        if not (isinstance(probability, float) and 0.0 <= probability <= 1.0):  # nor for NaN
             self._log_odds = None
+            return None
+        tau_s = self.settings.smoothing_s
+        if tau_s == 0:
             return probability
         bounded = min(max(probability, LEAST_ODDS), 1.0 - LEAST_ODDS)
         odds = math.log(bounded / (1.0 - bounded))
@@ -364,26 +372,30 @@ class TriggerEngine:
         self._log_odds = odds, self.now
         return 1.0 / (1.0 + math.exp(-odds))
 
-    def _dwell(self, trial: Trial | None, probability: float | None) -> None:
-        """How many predictions in a row have been in the state that the trial waits for."""
-        if trial is None or not _is_probability(probability):
+    def _dwell(self, trial: Trial | None, probability: float | None) -> float:
+        """How much the state is the one that the trial's arm waits for, 0 where that is not known. Counts for how many
+        predictions in a row it has been."""
+        if trial is None or probability is None:
             self._in_state, self.dwell = False, 0
-            return
-        favour = _favour(trial, probability)
+            return 0.0
+        favour = 1.0 - probability if trial.arm == "unfavourable" else probability
         if favour >= self.settings.p_on:
             self._in_state = True
         elif favour < self.settings.p_off:
             self._in_state = False
         self.dwell = self.dwell + 1 if self._in_state else 0
+        return favour
 
-    def _in_refractory(self) -> bool:
-        last = self.progress.last_pulse
-        if last is None or self.limits is None:
-            return False
-        return self.now - last < math.ceil(self.limits.budget.refractory_s * self._rate) + self._slack
-
-    def _fire(self, trial: Trial, prediction: Prediction, probability: float | None, waiting_since: int) -> Trigger:
-        shadow, progress = self.state is State.SHADOW, self.progress
+    def _fire(
+        self,
+        trial: Trial,
+        dose: Dose,
+        prediction: Prediction,
+        probability: float,
+        waiting_since: int,
+        progress: Progress,
+    ) -> Trigger:
+        shadow = self.state is State.SHADOW
         waited_s = (self.now - waiting_since) / self._rate
         trigger = Trigger(
             trial_index=progress.next_trial,
@@ -392,22 +404,13 @@ class TriggerEngine:
             epoch=prediction.epoch,
             last_sample=prediction.last_sample,
             sample_time=prediction.sample_time,
-            probability=probability or 0.0,
+            probability=probability,
             dwell=self.dwell,
             waited_s=waited_s,
             shadow=shadow,
         )
-        progress.add(self.now, trial, self._doses[trial.pattern], waited_s)
+        progress.add(self.now, trial, dose, waited_s)
         self._waiting_since, self.dwell, self._in_state = None, 0, False
         if not shadow:
             self.handle(Event.PULSE)
         return trigger
-
-
-def _favour(trial: Trial, probability: float) -> float:
-    """How much the state is the one that the trial's arm waits for."""
-    return 1.0 - probability if trial.arm == "unfavourable" else probability
-
-
-def _is_probability(value: float | None) -> TypeGuard[float]:
-    return isinstance(value, float) and 0.0 <= value <= 1.0  # and not NaN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import orjson
@@ -29,18 +30,28 @@ def trigger_marker(
         raise ValueError(f"found probability {probability!r}, expected one in [0, 1], or None in blind mode")
     if not math.isfinite(sample_time):
         raise ValueError(f"found sample_time {sample_time!r}, expected finite seconds")
-    marker = {
-        "event": event,
-        "trigger_id": trigger_id,
-        "seq": seq,
-        "probability": None if probability is None else float(probability),
+    known = _known_ahead(pattern, limits_sha256)
+    return (
+        f'{{"event":"{event}","trigger_id":{orjson.dumps(trigger_id).decode()},"seq":{seq},'
+        f'"probability":{_number(probability)},{known},"sample_time":{_number(sample_time)}}}'
+    )
+
+
+@lru_cache(maxsize=256)
+def _known_ahead(pattern: Pattern, limits_sha256: str) -> str:
+    """The part of the marker that is the same for every pulse of this pattern, without its braces."""
+    part = {
         "electrode": pattern.electrode,
         "current_ua": float(pattern.current_ua),
         "pattern": pattern.name,
         "limits_sha256": limits_sha256,
-        "sample_time": float(sample_time),
     }
-    return orjson.dumps(marker).decode()
+    return orjson.dumps(part).decode()[1:-1]
+
+
+def _number(value: float | None) -> str:
+    """A finite number as JSON has it, to the last bit."""
+    return "null" if value is None else repr(float(value))
 
 
 def state_marker(event: Literal["armed", "disarmed", "fault"], reason: str) -> str:

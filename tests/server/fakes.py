@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +39,7 @@ def prediction(seq: int, **changes: Any) -> Prediction:
         flags=(),
         latency_ms=Latency(0.4, 0.1, 3.2, 4.1),
     )
-    return replace(whole, **changes)
+    return whole._replace(**changes)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import OperatorFault, RigFault
@@ -140,7 +140,7 @@ class Rig:
 
     def prediction(self, probability: float | None, age_s: float, **changes: Any) -> Prediction:
         told = prediction(self.hop, probability)
-        return replace(told, sample_time=self.now - age_s, **changes)
+        return told._replace(sample_time=self.now - age_s, **changes)
 
     def push(self, probability: float | None = 0.9, age_s: float = 0.003, step_s: float = 0.01, **changes: Any) -> bool:
         """One hop later; whether a pulse left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_a_withdrawn_prediction_is_taken_out(answered: bool) -> None:
 def test_only_evoked_predictions_of_this_model() -> None:
     answers = Answers("m@2")
     answers.predicted(prediction(10.0, 1))
-    answers.predicted(replace(prediction(10.0, 1), model="m@2", mode="continuous"))
+    answers.predicted(prediction(10.0, 1)._replace(model="m@2", mode="continuous"))
     counted(answers, other_model=1)
 
 
