@@ -55,8 +55,7 @@ def _fit(sessions: list[Session], ends: list[int]) -> Statistics:
 
 def _with(session: Session, statistics: Statistics) -> Session:
     known = np.isfinite(statistics.median_uv)
-    usable = session.usable if not session.usable[:, ~known].any() else session.usable & known
-    return replace(session, usable=usable, statistics=statistics)
+    return replace(session, usable=session.usable.only(known), statistics=statistics)
 
 
 # What checkpoints and probes carry -----------------------------------------------------------------------------------

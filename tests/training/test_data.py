@@ -11,7 +11,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from pynwb.ecephys import ElectricalSeries
 from pynwb.file import Subject
 
-from models.errors import RigFault
+from models.errors import OperatorFault, RigFault
 from streaming.participant.settings import ParticipantSettings
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
@@ -87,7 +87,7 @@ def test_a_session_that_was_interrupted_is_not_there(tmp_path: Path, monkeypatch
     def ctrl_c(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.data.os.replace", ctrl_c)
+    monkeypatch.setattr("training.sessions.os.replace", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         small_session(tmp_path / "data", seconds=1)
     assert not list((tmp_path / "data").iterdir())
@@ -125,12 +125,29 @@ def test_what_is_not_vouched_for_is_not_usable(tmp_path: Path):
     assert (session.header.positions, session.header.participant) == (None, "P1")
 
 
-def test_files_without_mua_are_refused(tmp_path: Path):
-    (broadband,) = write_dataset(tmp_path, "rest", ParticipantSettings(), minutes=0.02, level="B")
-    with pytest.raises(RigFault, match=r"holds no MUA .*phosphene mua"):
-        cached(broadband, tmp_path / "cache")
+def test_broadband_is_cached_through_the_chain(tmp_path: Path):
+    """As by `phosphene mua` and then the cache; nothing of the way there is left."""
+    (broadband,) = write_dataset(tmp_path, "rest", ParticipantSettings(), minutes=0.05, level="B")
+    (straight,) = open_sessions([broadband], tmp_path / "cache")
+    assert [one.name for one in (tmp_path / "cache").iterdir()] == [straight.header.name]
+    mua(broadband, tmp_path / "mua.nwb", quiet=True)
+    by_hand = read_session(cached(tmp_path / "mua.nwb", tmp_path / "cache"))
+    np.testing.assert_array_equal(straight.z, by_hand.z)
+    np.testing.assert_array_equal(straight.usable, by_hand.usable)
+    assert straight.header.chain == by_hand.header.chain
+    with pytest.raises(OperatorFault, match="are one recording; name it once"):
+        open_sessions([broadband, tmp_path / "mua.nwb"], tmp_path / "cache")
+
+
+def test_files_that_hold_no_recording_are_refused(tmp_path: Path):
     (tmp_path / "text.nwb").write_text("no NWB")
-    with pytest.raises(RigFault, match="holds no MUA"):
+    with pytest.raises(RigFault, match="not an NWB file"):
         cached(tmp_path / "text.nwb", tmp_path / "cache")
-    with pytest.raises(RigFault, match=r"at 500\.0 Hz"):
-        cached(write_mua(tmp_path / "slow.nwb", np.zeros((100, 4), np.float32), rate=500.0), tmp_path / "cache")
+    for name, data, rate, says in (
+        ("slow", np.zeros((100, 4), np.float32), 500.0, r"found MUA of shape \(100, 4\) at 500 Hz for 4 electrodes"),
+        ("empty", np.zeros((0, 4), np.float32), 1000.0, r"found MUA of shape \(0, 4\)"),
+    ):
+        with pytest.raises(RigFault, match=says):
+            cached(write_mua(tmp_path / f"{name}.nwb", data, rate=rate), tmp_path / "cache")
+    with pytest.raises(OperatorFault, match="no such recording"):
+        cached(tmp_path / "none.nwb", tmp_path / "cache")
