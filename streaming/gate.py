@@ -34,7 +34,7 @@ from streaming.limits import Limits
 from streaming.matching import Decoding
 from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
-from streaming.rules import Rules
+from streaming.rules import Found, Rules
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import state_marker, trigger_marker
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
@@ -233,10 +233,11 @@ class Gate:
         Raises:
             OperatorFault: another operator arms, other limits than these, or something that forbids arming.
         """
+        found = self._rules.read()  # the disk is never waited for with the lock held
         with self._lock:
             if self.engine.state in (State.ARMING, *LIVE):
                 raise OperatorFault(f"the trigger is {self.engine.state} already; one operator at a time")
-            self._rebuild()
+            self._rebuild(found)
             limits = self.engine.limits
             if limits is not None and limits_sha256 != limits.sha256:
                 raise OperatorFault(
@@ -321,9 +322,10 @@ class Gate:
         Raises:
             OperatorFault: no limits, or not possible from this state.
         """
+        found = self._rules.read()
         with self._lock:
             if self.engine.state in (State.DISARMED, State.SHADOW):
-                self._rebuild()
+                self._rebuild(found)
             self._move(Event.SHADOW, "shadow")
 
     def configure(self, thresholds: TriggerSettings, make_plan: Callable[[Limits], Plan] | None = None) -> None:
@@ -348,12 +350,12 @@ class Gate:
         """Ten times a second, from a thread that is not the decode thread: what must not wait for a prediction."""
         now = self._monotonic()
         look = now - self._limits_seen >= self.settings.limits_looked_at_s
-        found = self._rules.on_disk() if look else None  # the disk is never waited for with the lock held
+        found = self._rules.read() if look else None
         with self._lock:
             try:
                 self._watch(now)
                 self._silent(now)
-                if look:
+                if found is not None:
                     self._limits_seen = now
                     self._compare_limits(found)
             except Exception as error:
@@ -480,22 +482,26 @@ class Gate:
         self._device_idle = status.state == "idle"
         return status
 
-    def _compare_limits(self, found: Limits | None) -> None:
+    def _compare_limits(self, found: Found) -> None:
         limits = self.engine.limits
-        if (found and found.sha256) != (limits and limits.sha256):
+        now = found.sha256 if isinstance(found, Limits) else None
+        if now != (limits and limits.sha256):
             self._lose("the limits file changed")
             if self.engine.state is State.SHADOW:
                 self._move(Event.DISARM, "the limits file changed")
-            self._rebuild()
+            self._rebuild(found)
 
-    def _rebuild(self) -> None:
-        """A new engine with the limits as they are now; what was spent stays spent, and a fault stays latched."""
-        state, real, plan_sha256 = self.engine.state, self.engine.real, self._rules.plan_sha256
+    def _rebuild(self, found: Found | None = None) -> None:
+        """A new engine, with the limits that were `found` on disk just now; what was spent stays spent, and a fault
+        stays latched."""
+        state, real, plan_sha256 = self.engine.state, self.engine.real, self._plan_sha256
         if state in (State.ARMING, *LIVE):
             return
+        if found is not None:
+            self._rules.look(found)
         before = self.engine
         engine = self._build()
-        same_plan = engine.plan is not None and plan_sha256 == self._rules.plan_sha256
+        same_plan = engine.plan is not None and plan_sha256 == self._plan_sha256
         engine.real = replace(real, next_trial=real.next_trial if same_plan else 0)
         engine.now = before.now
         for electrode, uc in self._ledger(engine.limits).items():
@@ -521,7 +527,7 @@ class Gate:
         }
 
     def _build(self) -> TriggerEngine:
-        self._rules.look()
+        self._plan_sha256 = self._rules.plan_sha256
         decoding, capabilities = self._decoding, self._device.capabilities
         return TriggerEngine(
             self.thresholds,

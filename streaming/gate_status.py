@@ -55,7 +55,7 @@ class GateStatistics:
 def engine_status(engine: TriggerEngine, rules: Rules, settings: TriggerSettings, rate_hz: float | None) -> Fields:
     """Limits, plan and budgets as they stand. `rate_hz` None: there is no stream."""
     return {
-        "limits": _limits(engine.limits),
+        "limits": rules.told if engine.limits is not None else None,
         "thresholds": asdict(settings),
         "plan": _plan(engine, rules),
         "refractory_s": _refractory_left_s(engine, settings, rate_hz),
@@ -83,20 +83,6 @@ def device_status(capabilities: Capabilities, status: Status) -> Fields:
         "simulated": capabilities.simulated,
         "state": status.state,
         "problem": status.problem,
-    }
-
-
-def _limits(limits: Limits | None) -> Fields | None:
-    if limits is None:
-        return None
-    return {
-        "name": limits.name,
-        "participant": limits.participant,
-        "sha256": limits.sha256,
-        "simulated_only": limits.simulated_only,
-        "electrodes": sorted({pattern.electrode for pattern in limits.patterns}),
-        "currents_ua": sorted({pattern.current_ua for pattern in limits.patterns}),
-        "budget": limits.budget.model_dump(),
     }
 
 

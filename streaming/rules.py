@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from models.errors import OperatorFault
 from streaming.limits import Limits
 from streaming.plan import Plan
 
+Found = Limits | OperatorFault
+
 
 class Rules:
-    """The last look at the limits file. `problem` is the sentence where there are no valid limits.
+    """Limits and plan as of the last look; `problem` is the sentence where there are no valid limits.
 
-    As long as the file says the same, limits and plan stay the same objects: thousands of trials need not be planned
-    again, and a pattern is found by what it is and not by comparing it.
+    To read waits for the disk and to look does not, so that whoever holds a lock need only look. As long as the file
+    says the same, limits and plan stay the same objects: thousands of trials need not be planned again, and a pattern
+    is found by what it is and not by comparing it.
     """
 
     def __init__(self, read_limits: Callable[[], Limits], make_plan: Callable[[Limits], Plan]) -> None:
@@ -23,27 +27,48 @@ class Rules:
         self.plan: Plan | None = None
         self.plan_sha256 = ""
         self.problem = ""
+        self.told: dict[str, Any] | None = None  # the limits, for status
+        self._found = self.read()
+        self.look(self._found)
 
-    def use(self, make_plan: Callable[[Limits], Plan]) -> None:
-        """Another way to plan, from the next look on."""
-        self._make_plan, self._kept = make_plan, None
-
-    def on_disk(self) -> Limits | None:
-        """The file as it is now, whatever was kept; None where it is not valid, or not there."""
+    def read(self) -> Found:
+        """The file as it is now."""
         try:
             return self._read()
-        except OperatorFault:
-            return None
+        except OperatorFault as fault:
+            return fault
 
-    def look(self) -> None:
-        """Read the file again."""
-        self.limits = self.plan = None
+    def look(self, found: Found) -> None:
+        """What `read` gave is what holds."""
+        self._found = found
+        self.limits = self.plan = self.told = None
         self.problem = ""
+        if isinstance(found, OperatorFault):
+            self.problem = str(found)
+            return
         try:
-            limits = self._read()
-            if self._kept is None or self._kept[0].sha256 != limits.sha256:
-                plan = self._make_plan(limits)
-                self._kept = limits, plan, plan.sha256
-            self.limits, self.plan, self.plan_sha256 = self._kept
+            if self._kept is None or self._kept[0].sha256 != found.sha256:
+                plan = self._make_plan(found)
+                self._kept = found, plan, plan.sha256
         except OperatorFault as fault:
             self.problem = str(fault)
+            return
+        self.limits, self.plan, self.plan_sha256 = self._kept
+        self.told = _told(self.limits)
+
+    def use(self, make_plan: Callable[[Limits], Plan]) -> None:
+        """Plan in another way."""
+        self._make_plan, self._kept = make_plan, None
+        self.look(self._found)
+
+
+def _told(limits: Limits) -> dict[str, Any]:
+    return {
+        "name": limits.name,
+        "participant": limits.participant,
+        "sha256": limits.sha256,
+        "simulated_only": limits.simulated_only,
+        "electrodes": sorted({pattern.electrode for pattern in limits.patterns}),
+        "currents_ua": sorted({pattern.current_ua for pattern in limits.patterns}),
+        "budget": limits.budget.model_dump(),
+    }

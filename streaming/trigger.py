@@ -213,8 +213,9 @@ class TriggerEngine:
         self._refractory = math.ceil(limits.budget.refractory_s * rate_hz) + slack if limits is not None else 0
         self._settling = settings.settled_s * rate_hz
         self._min_usable = min_usable_channels
-        patterns = limits.patterns if limits is not None else ()
-        self._doses = {pattern: Dose.of(pattern.quantised(*device_steps)) for pattern in patterns}
+        self._listed = frozenset(limits.patterns if limits is not None else ())
+        self._device_steps = device_steps
+        self._next: tuple[int, Trial, Dose] | None = None  # the trial that is next, looked up once
         self.real = Progress(dict(day_uc or {}))
         self.shadow = Progress(dict(day_uc or {}))
         self._epoch: int | None = None
@@ -258,7 +259,7 @@ class TriggerEngine:
         if rested and self.state is State.REFRACTORY:
             self.handle(Event.RECOVER)
         plan, limits = self.plan, self.limits
-        trial = plan.trials[progress.next_trial] if plan and progress.next_trial < len(plan.trials) else None
+        trial, dose = self._next_trial(progress.next_trial)
         probability = self._smooth(prediction.probability)
         favour = self._dwell(trial, probability)
         bad = self._why_not_now(prediction, conditions, probability is not None, newer)
@@ -269,9 +270,8 @@ class TriggerEngine:
             self._good_since = self.now
         if self.now - self._good_since < self._settling:
             return Inhibited(Reason.UNSETTLED)
-        if plan is None or limits is None or trial is None:
+        if plan is None or limits is None or trial is None or dose is None:
             return Inhibited(Reason.PLAN)
-        dose = self._doses[trial.pattern]
         unlawful = self._why_not_lawful(limits, dose, progress, rested)
         if unlawful is not None:
             self._waiting_since = None
@@ -355,6 +355,17 @@ class TriggerEngine:
         newer = at > self.now
         self.now = max(self.now, at)
         return newer
+
+    def _next_trial(self, index: int) -> tuple[Trial, Dose] | tuple[None, None]:
+        """Found with the first prediction behind a pulse, long before the next one may leave."""
+        if self._next is None or self._next[0] != index:
+            if self.plan is None or index >= len(self.plan.trials):
+                return None, None
+            trial = self.plan.trials[index]
+            if trial.pattern not in self._listed:
+                raise ValueError(f"trial {index}: found pattern {trial.pattern.name}, expected one of the limits'")
+            self._next = index, trial, Dose.of(trial.pattern.quantised(*self._device_steps))
+        return self._next[1], self._next[2]
 
     def _smooth(self, probability: float | None) -> float | None:
         """The probability of the running mean of the log odds; None for what is none, which ends the mean."""

@@ -327,6 +327,14 @@ def test_charge_is_that_of_the_quantised_pattern() -> None:
     assert engine.real.day_uc[34] == pytest.approx(50 * 9.0 * 150e-6)  # 10 → 9 µA, 170 → 150 µs
 
 
+def test_a_plan_cannot_ask_for_what_the_limits_do_not_list() -> None:
+    found = limits()
+    other = found.patterns[0].quantised(0.7, 0.0)
+    assert other not in found.patterns
+    with pytest.raises(ValueError, match="expected one of the limits'"):
+        Run(found, Plan(0, (Trial("favourable", False, other, 0.5),))).push()
+
+
 def test_when_the_plan_is_done() -> None:
     found = limits()
     run = spend(Run(found, Plan(0, simple_plan(found).trials[:2])), 2)
