@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from pydantic import Field
+
 from models.errors import RigFault
 from streaming.limits import Limits, Pattern
 from streaming.stimulators.outlet import NAME, TriggerOutlet
@@ -26,9 +28,12 @@ class LslSettings(Steps):
     """How the rig behind the trigger stream is.
 
     simulated: a simulated participant obeys, and nobody else; by default it is then sent on a stream of its own name.
+    acknowledged_within_s: how long the rig's `stim` marker may take; many rigs send it when the train is over. Live,
+        bins are held back for it as long.
     """
 
     acknowledges: bool = True
+    acknowledged_within_s: float = Field(default=0.5, gt=0, le=2.0)
     simulated: bool = False
     name: str = ""
 
@@ -62,7 +67,7 @@ class LslStimulator:
         self._shared = outlet is not None
         self._outlet: Outlet = outlet if outlet is not None else TriggerOutlet(settings.stream_name)
         self._clock = clock
-        self._shots = Shots(self.capabilities)
+        self._shots = Shots(self.capabilities, settings.acknowledged_within_s)
         self._lock = threading.RLock()
 
     def arm(self, limits: Limits) -> None:

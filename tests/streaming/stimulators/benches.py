@@ -77,6 +77,7 @@ class Bench:
     """`left()` is what came out of the driver so far, as bytes or text, one for each pulse."""
 
     refuses = True  # whether the far end can say no
+    acknowledged_within_s = 0.1
 
     def __init__(self, **steps: float) -> None:
         self.clock = Clock()
@@ -128,6 +129,7 @@ class FakeOutlet:
 
 class LslBench(Bench):
     refuses = False
+    acknowledged_within_s = 0.5
 
     def __init__(self, acknowledges: bool = True, **steps: float) -> None:
         super().__init__()
