@@ -25,6 +25,7 @@ from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 EVOKED_START_BINS = 170  # the evoked window is [170, 298) ms after onset
+EVOKED_SETTLE_BINS = 4  # of which so many may still settle: docs/decisions/trains-without-pulses.md
 TRAINS_KEPT = 64  # more than a normaliser's window holds
 
 _REASONS: tuple[tuple[int, Flag], ...] = (
@@ -212,7 +213,8 @@ class Pipeline:
     ) -> Prediction:
         """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`. Where windows
         were `skipped` before it, it carries `overload`: the value is good, others are missing."""
-        reason = self.chain.window(due.last_bin, self._window, self._usable)
+        may_settle = EVOKED_SETTLE_BINS if self.settings.mode == "evoked" else 0
+        reason = self.chain.window(due.last_bin, self._window, self._usable, may_settle)
         flags: list[Flag] = [flag for bits, flag in _REASONS if reason & bits]
         if len(flags) > 1 and flags[-1] == "settling":
             flags.pop()  # what settles after a gap or a blank is named by it

@@ -44,10 +44,23 @@ class Rings:
         """How many channels were in the mask and alive in this bin."""
         return int(self.facts[at % len(self.facts)] >> kn.COUNT_SHIFT)
 
-    def read(self, first_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_]) -> int:
+    def read(
+        self, first_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0
+    ) -> int:
         """Copy z of the bins from `first_bin` on into `window` (channels, bins), and which channels are usable
-        throughout into `usable` (channels,); returns the reasons of all of them together."""
-        return int(kn.read_window(self.values, self.facts, first_bin, window, usable))
+        throughout into `usable` (channels,); returns the reasons of all of them together.
+
+        Of the first `may_settle` bins those that are blanked, or settle after a blank, are not read: they repeat the
+        first bin behind them.
+        """
+        blanked = self.reasons(first_bin, first_bin + may_settle) == REASON_BLANK
+        held = int(np.argmin(np.append(blanked, False)))
+        if not held:
+            return int(kn.read_window(self.values, self.facts, first_bin, window, usable))
+        behind = np.empty((len(window), window.shape[1] - held), np.float32)
+        reason = int(kn.read_window(self.values, self.facts, first_bin + held, behind, usable))
+        window[:, :held], window[:, held:] = behind[:, :1], behind
+        return reason
 
 
 class Bins:

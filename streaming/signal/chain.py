@@ -136,9 +136,12 @@ class SignalChain:
         """An expected blank is open: what is decoded now may turn out to rest on an artifact."""
         return self._timeline.awaits_marker
 
-    def window(self, last_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_]) -> int:
+    def window(
+        self, last_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0
+    ) -> int:
         """Copy the z values of the bins that end with `last_bin` into `window` (channels, bins), and which channels are
-        usable throughout into `usable` (channels,). Returns, as bits, the reasons not to vouch for it; 0: whole.
+        usable throughout into `usable` (channels,). Returns, as bits, the reasons not to vouch for it; 0: whole, but
+        for as many as `may_settle` bins at its beginning (see Rings.read).
         """
         first = last_bin + 1 - window.shape[1]
         reason = REASON_START if first < self._first_bin else 0
@@ -148,7 +151,7 @@ class SignalChain:
         if reason:
             done = self.rings.reasons(max(first, self._first_bin), min(last_bin + 1, self._next_bin))
             return reason | int(np.bitwise_or.reduce(done, initial=0))
-        return self.rings.read(first, window, usable)
+        return self.rings.read(first, window, usable, may_settle)
 
     def recent(self, first_bin: int, end_bin: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mean envelope in microvolts, newest z) of the last bins, each (channels,): for a display."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,9 +60,14 @@ def decoder() -> OnnxDecoder:
     return open_bundle(BUNDLE, precision="float32")
 
 
+BARE: dict[str, Any] = {"pulses": None, "phase_us": None, "interphase_us": None, "frequency_hz": None}
+TO_THE_END: dict[str, Any] = {"frequency_hz": 49 / (0.167 - 400e-6)}  # current flows to the last moment of 167 ms
+
+
 @functools.cache
-def record(rate: int, fast_settle: bool, artifacts: bool, n: int) -> Recording:
-    """Level B, one train every 1.2 s through any electrode at any current; markers told in time."""
+def record(rate: int, fast_settle: bool, artifacts: bool, n: int, bare: bool = False, odd: bool = False) -> Recording:
+    """Level B, one train every 1.2 s through any electrode at any current; markers told in time. Where they are `bare`,
+    they say a train's duration and nothing of its pulses, which may be `odd`."""
     facts = ParticipantSettings(
         seed=rate, rate_hz=rate, evoked=False, ignition=0.0, beta_state=0.0, beta_current=0.0,
         artifacts=artifacts, fast_settle=fast_settle,
@@ -75,21 +80,27 @@ def record(rate: int, fast_settle: bool, artifacts: bool, n: int) -> Recording:
     chunk = rate // 10
     onsets = [round((2.5 + 1.2 * k) * rate) + int(rng.integers(rate // 100)) for k in range(n)]
     trains = [train(int(rng.integers(1, 97)), float(rng.choice(CURRENTS_UA)), k) for k in range(n)]
+    trains = [replace(one, **TO_THE_END) for one in trains] if odd else trains
     told = iter(zip(onsets, trains, strict=True))
     coming = next(told, None)
     delivered, said, z = [], [], []
+
+    def step(window: np.ndarray, usable: np.ndarray) -> Decoded:
+        z.append(window.T.copy())
+        return decoder().step(window, usable)
+
+    looking: Any = SimpleNamespace(name="looking", step=step)
     for first in range(0, onsets[-1] + rate, chunk):
         while coming is not None and coming[0] < first + chunk + 100:
             onset, stimulation = coming
             delivered.append(participant.stimulate(stimulation, onset))
-            pipeline.stimulation(onset, stimulation)
+            pipeline.stimulation(onset, replace(stimulation, **BARE) if bare else stimulation)
             coming = next(told, None)
         for due in pipeline.push(Chunk(broadband.read(chunk), first, 0.0, 0.0)):
-            prediction = pipeline.decode(due, decoder(), 0.0, 0.0, lambda: 0.0)
+            prediction = pipeline.decode(due, looking, 0.0, 0.0, lambda: 0.0)
             assert prediction.flags == ()
             assert prediction.trial == len(said)
             said.append(prediction.probability)
-            z.append(pipeline.chain.rings.z(due.last_bin + 1 - WINDOW, due.last_bin + 1))
     own = np.eye(96, dtype=bool)[[(one.electrode or 1) - 1 for one in trains]]
     perceived = np.array([one.perceived for one in delivered])
     return Recording(np.array(z), np.array(said, float), perceived, np.array([t.current_ua for t in trains]), own)
@@ -116,6 +127,25 @@ def test_what_an_artifact_leaves_in_the_evoked_window(
     assert at_own[:, 15:].max() < 1.0
     assert np.abs(found.probability - without.probability).max() < most_p
     assert without.probability.std() > 0.04
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_nor_more_where_the_marker_says_nothing_of_the_pulses(odd: bool) -> None:
+    """However long the current flows within the duration that is told."""
+    found, without = record(30000, True, True, 16, bare=True, odd=odd), record(30000, True, False, 16, bare=True)
+    left = np.abs(found.z - without.z).transpose(0, 2, 1)
+    assert left[~found.own].max() < 0.1
+    assert left[found.own].max() < 3.0
+    assert np.abs(found.probability - without.probability).max() < 0.005
+
+
+def test_what_it_costs_not_to_say_what_the_pulses_were() -> None:
+    """Three or four bins of 128 repeat the one behind them."""
+    known, bare = record(30000, True, True, 16), record(30000, True, True, 16, bare=True)
+    same = np.abs(known.z - bare.z).max(axis=2) < 0.25
+    assert same[:, 8:].all()
+    assert np.corrcoef(known.probability, bare.probability)[0, 1] > 0.9
+    assert np.abs(known.probability - bare.probability).max() < known.probability.std()
 
 
 @pytest.mark.parametrize("fast_settle", [True, False])

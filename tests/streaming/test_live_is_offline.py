@@ -98,7 +98,9 @@ def epochs(draw: st.DrawFn) -> Epoch:
 
 
 def marker(epoch: int, index: int) -> Stimulation:
-    return Stimulation(10 * epoch + index, 2, 20.0, 0.167, 50, 170, 60, 300)
+    """Of every second train nothing is told but its duration."""
+    trial, pulses = 10 * epoch + index, (50, 170.0, 60.0, 300.0)
+    return Stimulation(trial, 2, 20.0, 0.167, *(pulses if index % 2 == 0 else ()))
 
 
 def heard(found: list[Epoch]) -> list:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +152,47 @@ def test_evoked_mode_answers_a_trial_once_however_often_it_is_told() -> None:
     found, _ = live(items, mode="evoked")
     assert sorted(p.trial or 0 for p in found) == [7, 8]
     assert found[0].probability == found[1].probability is not None
+
+
+STANDARD = {"event": "stim", "trial": 7, "electrode": 2, "current_ua": 20.0, "duration_s": 0.167}
+PULSES = {"pulses": 50, "phase_us": 170, "interphase_us": 60, "frequency_hz": 300}
+SUBSETS = [dict(subset) for n in range(5) for subset in itertools.combinations(PULSES.items(), n)]
+
+
+def evoked(fields: dict[str, Any], onset: int = 20000, rate: float = RATE) -> Prediction:
+    """The prediction after a train whose marker says this."""
+    marker = parse_marker(json.dumps(fields))
+    assert isinstance(marker, Stimulation)
+    facts = vars(manifest().input) | {"rate_hz": rate}
+    pipeline = Pipeline(
+        decoding_settings(manifest(input=SimpleNamespace(**facts)), stream(rate_hz=rate), "evoked"),
+        stream(rate_hz=rate),
+        lambda: 0,
+    )
+    pipeline.stimulation(onset, marker)
+    (due,) = pipeline.push(Chunk(broadband(onset / rate + 0.4, 4, rate), 0, 0.0, 0.0))
+    return pipeline.decode(due, MeanDecoder(), 0.0, 0.0, lambda: 0.0)
+
+
+@pytest.mark.parametrize("said", SUBSETS, ids=lambda said: "+".join(said) or "nothing")
+def test_the_standard_trial_is_decoded_whatever_its_marker_leaves_out(said: dict[str, float]) -> None:
+    found = evoked(STANDARD | said)
+    assert found.flags == ()
+    assert found.probability is not None
+    bare = {name: STANDARD[name] for name in ("event", "duration_s")}
+    assert evoked(bare | said).probability == found.probability
+
+
+@pytest.mark.parametrize("rate", [15000.0, 19531.25, 30000.0, 40000.0])
+@pytest.mark.parametrize("part", [0.0, 0.2, 0.499, 0.501, 0.8])
+def test_wherever_in_a_bin_it_begins(rate: float, part: float) -> None:
+    assert evoked(STANDARD, round((500 + part) * rate / 1000), rate).flags == ()
+
+
+def test_a_longer_train_whose_pulses_are_not_told_leaves_too_little() -> None:
+    assert evoked(STANDARD | {"duration_s": 0.1645}).flags == ()
+    assert evoked(STANDARD | {"duration_s": 0.170}).flags == ("blanking",)
+    assert evoked(STANDARD | PULSES | {"pulses": 55, "duration_s": 0.1833}).flags == ("blanking",)
 
 
 def test_gaps_null_the_windows_that_they_touch() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import OperatorFault, RigFault
-from streaming.signal.bins import ENVELOPE_REASONS
+from streaming.signal.bins import ENVELOPE_REASONS, REASON_BLANK
 from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import ChainSettings, NormaliserSettings
 from tests.streaming.signal import oracle
@@ -240,6 +240,22 @@ def test_the_evoked_window_is_whole_and_the_blanked_bins_are_not() -> None:
     assert chain.window(400 + 170 + 127, window, usable) == 0
     assert usable.all()
     assert chain.window(400 + 169 + 127, window, usable) != 0
+
+
+def test_bins_that_settle_at_a_windows_beginning_may_repeat_the_one_behind_them() -> None:
+    chain = SignalChain(SHORT, RATE, 5)
+    chain.stimulation(12000, 0.167)  # bin 400; blanked to 168.5 ms behind it, settled from 173 on
+    run(with_train(broadband(1.0), 12000), chain=chain)
+    window, usable = np.ones((5, 128), np.float32), np.zeros(5, bool)
+    last = 400 + 170 + 127
+    assert chain.window(last, window, usable) == REASON_BLANK
+    assert chain.window(last, window, usable, may_settle=2) == REASON_BLANK
+    assert chain.window(last, window, usable, may_settle=4) == 0
+    assert usable.all()
+    assert np.array_equal(window[:, 3:], chain.rings.z(573, 698).T)
+    assert (window[:, :3] == window[:, 3:4]).all()
+    assert chain.window(last + 3, window, usable, may_settle=4) == 0
+    assert np.array_equal(window, chain.rings.z(573, 701).T), "all are settled, all are read"
 
 
 @settings(max_examples=25, deadline=None)
