@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from server.cli import INTERRUPTED, _interrupt_again
+from server.demo import LIMITS
 from tests.streaming.sources.files import write_nsx
 from tests.training.sessions import small_session
+from training.simulate import write_dataset
 
 END_S = 3.0
 DEADLINE_S = 120.0  # for a machine that has all else to do, and a kernel to compile
@@ -41,6 +44,7 @@ class Command:
                 stdout=subprocess.DEVNULL,
                 stderr=file,
                 env=os.environ | {"LSLAPICFG": str(quiet)},
+                process_group=0,
             )
 
     def until(self, true: Callable[[], object]) -> None:
@@ -50,16 +54,22 @@ class Command:
             assert time.monotonic() < deadline, self.said.read_text()
             time.sleep(0.01)
 
-    def interrupt(self) -> int:
-        """Ctrl-C; returns the exit status."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, everyone: bool = False, by: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C; returns the exit status. `everyone`: its children hear it too, as in a terminal."""
+        began, before = time.monotonic(), self.lines()
+        (os.killpg if everyone else os.kill)(self.process.pid, by)
         status = self.process.wait(20)
         assert time.monotonic() - began < END_S, "it took too long to end"
-        said = self.said.read_text()
-        assert "Traceback" not in said
-        assert status == 0 or len(said.splitlines()) <= 1, said
+        after = self.lines()[len(before) :]
+        assert "Traceback" not in self.said.read_text()
+        assert status == 0 or len(after) <= 1, after
         return status
+
+    def lines(self) -> list[str]:
+        return self.said.read_text().splitlines()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 @contextlib.contextmanager
@@ -68,7 +78,8 @@ def command(said: Path, *arguments: object) -> Iterator[Command]:
     try:
         yield one
     finally:
-        one.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)  # whatever it began, too
         one.process.wait()
 
 
@@ -183,6 +194,43 @@ def test_simulate(tmp_path: Path):
     with command(tmp_path / "said", "simulate", "--name", name, "--events", f"{name}Events") as running:
         running.until(lambda: _on_the_network(name))
         assert running.interrupt() == 0
+
+
+@pytest.mark.parametrize(("cores", "word"), [(1, "calibrating"), (2, "written down")])
+def test_an_experiment(tmp_path: Path, cores: int, word: str):
+    flags = ["--calibration-minutes", "1", "--cores", cores]
+    with command(tmp_path / "said", "experiment", "--out", tmp_path / "out", *flags) as running:
+        running.until(lambda: any(word in line for line in running.lines()))
+        running.until(lambda: cores == 1 or len(running.children()) >= cores)
+        children = running.children()
+        assert running.interrupt(everyone=True) == INTERRUPTED
+    assert not psutil.wait_procs(children, END_S)[1]
+    assert left(tmp_path) == {"said", "lsl_api.cfg"}
+
+
+@pytest.mark.parametrize(("everyone", "by"), [(True, signal.SIGINT), (False, signal.SIGTERM)])
+def test_a_live_experiment_ends_its_processes_and_leaves_no_folder(tmp_path: Path, everyone: bool, by: signal.Signals):
+    flags = ["--live", "--minutes", "2", "--calibration-minutes", "1"]
+    with command(tmp_path / "said", "experiment", "--out", tmp_path / "out", *flags) as running:
+        running.until(lambda: any("armed" in line for line in running.lines()))
+        children = running.children()
+        assert {"simulate", "serve"} <= {word for child in children for word in child.cmdline()}
+        assert running.interrupt(everyone, by) == INTERRUPTED
+    assert not psutil.wait_procs(children, END_S)[1]
+    assert left(tmp_path) == {"said", "lsl_api.cfg"}
+
+
+def test_evaluating_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("TMPDIR", str(cache))
+    (recording,) = write_dataset(tmp_path / "data", "threshold", minutes=1, level="A")
+    flags = ["--limits", LIMITS, "--hop-s", "0.001", "--out", tmp_path / "out"]
+    with command(tmp_path / "said", "evaluate-policy", recording, *flags) as running:
+        running.until(lambda: list(cache.glob("phosphene-*/*")))
+        assert running.interrupt() == INTERRUPTED
+    assert not (tmp_path / "out").exists()
+    assert not list(cache.glob("phosphene-*"))
 
 
 def _on_the_network(name: str) -> bool:

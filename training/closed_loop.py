@@ -1,7 +1,7 @@
 """The loop against the simulated participant, hop by hop and without a clock: window → prediction → trigger → train.
 
-Engine, limits and plan are those of the service. The rigs are in rigs.py, and the yardstick in ideal_gate.py. A rig
-over LSL and a service in real time would be one more class with `look` and `stimulate`; there is none yet.
+Engine, limits and plan are those of the service. The rigs are in rigs.py, and the yardstick in ideal_gate.py. What the
+service itself does in real time is told in the same words by live_session.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Rig(Protocol):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One trial as it went. `truth` is the simulator's own probability of a percept, `state` the pre-stimulus state in
-    standard deviations; nothing that decides sees either. `sample` is the newest one that the decision rests on."""
+    standard deviations; nothing that decides sees either. `sample` is the newest one that the decision rests on.
+    `perceived` is None where nobody answered, which only happens live."""
 
     session: int
     trial: int
@@ -51,7 +52,7 @@ class Row:
     onset_sample: int
     probability: float
     waited_s: float
-    perceived: bool
+    perceived: bool | None
     truth: float
     state: float
 

@@ -35,14 +35,14 @@ def numbers(
         "predictions": sum(one.hops for one in walked),
         "arms": {name: _arm([row for row in rows if row.arm == name]) for name in names},
         "lawful": lawful(walked, limits),
-        "reliability": _reliability([row for row in rows if not row.sham]),
+        "reliability": _reliability(_answered([row for row in rows if not row.sham])),
     }
     if blind is None:
         return result
     result["compared_with"] = blind
     result["compared"] = {name: _compared(rows, name, blind, seed) for name in names if name != blind}
     result["state_does_not_matter"] = {
-        "arms": {name: rate(_answers(nobody, name)) for name in names},
+        "arms": {name: rate(_answers(_real(nobody, name))) for name in names},
         "compared": {name: _compared(nobody, name, blind, seed) for name in names if name != blind},
     }
     if "favourable" in names:
@@ -52,12 +52,16 @@ def numbers(
     return result
 
 
+def _answered(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.perceived is not None]
+
+
 def _real(rows: Sequence[Row], arm: str) -> list[Row]:
-    return [row for row in rows if row.arm == arm and not row.sham]
+    return _answered([row for row in rows if row.arm == arm and not row.sham])
 
 
-def _answers(rows: Sequence[Row], arm: str) -> np.ndarray:
-    return np.array([row.perceived for row in _real(rows, arm)], bool)
+def _answers(rows: Sequence[Row]) -> np.ndarray:
+    return np.array([row.perceived for row in _answered(rows)], bool)
 
 
 def _stratum(row: Row) -> tuple[int, float]:
@@ -65,14 +69,16 @@ def _stratum(row: Row) -> tuple[int, float]:
 
 
 def _arm(rows: list[Row]) -> dict[str, Any]:
-    real, shams = [row for row in rows if not row.sham], [row for row in rows if row.sham]
+    """Rates and means are of what was answered, charge and waits of everything."""
+    pulses, shams = [row for row in rows if not row.sham], [row for row in rows if row.sham]
+    real = _answered(pulses)
     waits = np.array([row.waited_s for row in rows])
-    found: dict[str, Any] = rate(np.array([row.perceived for row in real], bool))
+    found: dict[str, Any] = rate(_answers(pulses)) | {"unanswered": len(pulses) - len(real)}
     found["expected_rate"] = float(np.mean([row.truth for row in real])) if real else None
     found["mean_state"] = float(np.mean([row.state for row in real])) if real else None
     found["mean_probability"] = float(np.mean([row.probability for row in real])) if real else None
-    found["charge_uc"] = float(sum(row.charge_uc for row in real))
-    found["shams"] = rate(np.array([row.perceived for row in shams], bool))
+    found["charge_uc"] = float(sum(row.charge_uc for row in pulses))
+    found["shams"] = rate(_answers(shams)) | {"unanswered": len(shams) - len(_answered(shams))}
     found["wait_s"] = {
         "mean": float(waits.mean()),
         "median": float(np.median(waits)),
@@ -80,7 +86,7 @@ def _arm(rows: list[Row]) -> dict[str, Any]:
     }
     found["by_pattern"] = [
         {"electrode": electrode, "current_ua": current}
-        | rate(np.array([row.perceived for row in real if _stratum(row) == (electrode, current)], bool))
+        | rate(_answers([row for row in real if _stratum(row) == (electrode, current)]))
         for electrode, current in sorted({_stratum(row) for row in real})
     ]
     return found
@@ -125,7 +131,7 @@ def _ideal(
         "thresholds": asdict(thresholds),
         "mean_wait_s": float(np.mean([row.waited_s for row in best])) if best else None,
         "mean_state": float(np.mean([row.state for row in best])) if best else None,
-        **rate(np.array([row.perceived for row in best], bool)),
+        **rate(_answers(best)),
         "lift": compared["perceived"].lift("ideal", "blind"),
         "expected_lift": compared["truth"].lift("ideal", "blind"),
         "ratio_of_lifts": compared["perceived"].ratio_of_lifts("ours", "ideal", "blind"),

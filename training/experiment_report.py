@@ -10,6 +10,7 @@ from typing import Any
 from streaming.participant.anatomy import Anatomy
 from training.closed_loop import Walked
 from training.experiment_figures import figures
+from training.live_report import live_section
 
 STYLE = """
 :root { --ink: #1b2430; --quiet: #5d6b7c; --line: #dfe4ea; --ground: #f6f7f9; --blue: #1f6fb2; --amber: #b7791f; }
@@ -70,6 +71,7 @@ def write_report(
             drawn["reliability"],
         ),
         _section("", "What waiting costs", "From the moment at which a pulse was lawful to the pulse.", drawn["waits"]),
+        live_section(result["live"]) if "live" in result else "",
         _patterns(result),
         _method(result),
         "</div>",
@@ -130,10 +132,11 @@ def _how(result: dict[str, Any]) -> str:
     told, arms = result["experiment"], result["arms"]
     counts = " and ".join(f"{arm['trials']} {name}" for name, arm in arms.items())
     sessions = f"{result['sessions']} session" + "s" * (result["sessions"] > 1)
+    level = f"{told['level']}{', over LSL in real time' if 'live' in result else ''}"
     return (
-        f"{counts} stimulations in {sessions}, {result['simulated_hours']:.1f} h of simulated cortex at level "
-        f"{told['level']}, decoded by {told['model']} ({told['precision']}); the schedule was drawn and "
-        f"written down before the first trial (sha256 {told['sha256'][:16]}…)."
+        f"{counts} stimulations in {sessions}, {result['simulated_hours']:.1f} h of simulated cortex at level {level}, "
+        f"decoded by {told['model']} ({told['precision']}); the schedule was drawn and written down before the first "
+        f"trial (sha256 {told['sha256'][:16]}…)."
     )
 
 
@@ -143,6 +146,9 @@ def _cards(result: dict[str, Any]) -> list[str]:
         value, interval = points(found["lift"])
         what = f"lift, {name} over {result['compared_with']}"
         cards.append(_card(value, what, interval, points(found["expected_lift"])[0]))
+    if "live" in result and (found := result["live"]["latency"]["sample_to_trigger"]):
+        tail = f"p99 {found['p99']:.1f}, p99.9 {found['p99.9']:.1f}, longest {found['max']:.1f}"
+        cards.append(_card(f"{found['p50']:.1f} ms", "newest sample to trigger, median", tail))
     ideal = result.get("ideal", {}).get("window")
     if ideal:
         value, interval = share_of(ideal["ratio_of_lifts"])
@@ -173,10 +179,10 @@ def _section(kind: str, title: str, note: str, drawn: str) -> str:
 
 def _hit_note(result: dict[str, Any]) -> str:
     shams = [arm["shams"] for arm in result["arms"].values()]
-    hits, trials = sum(one["hits"] for one in shams), sum(one["trials"] for one in shams)
-    return (
-        "Dots with Wilson's 95 % interval; a tick is what the simulator itself expected at these very moments. "
-        f"In {trials} shams the participant said yes {hits} times."
+    hits, trials, unanswered = (sum(one[key] for one in shams) for key in ("hits", "trials", "unanswered"))
+    answered = f"In {trials} shams the participant said yes {hits} times."
+    return "Dots with Wilson's 95 % interval; a tick is what the simulator itself expected at these very moments. " + (
+        f"{unanswered} shams, which nobody answered." if unanswered else answered
     )
 
 
@@ -211,9 +217,10 @@ def interval_of(one: dict[str, Any]) -> str:
 def _method(result: dict[str, Any]) -> str:
     told, law = result["experiment"], result["lawful"]
     thresholds, calibration = told["thresholds"], told["calibration"]
+    dwell_hops = (told["served_thresholds"] or thresholds)["dwell_hops"]
     items = [
         f"Gate: running mean of the log odds over {thresholds['smoothing_s']:g} s, favourable from "
-        f"{thresholds['p_on']:.3f} until below {thresholds['p_off']:.3f}, for {thresholds['dwell_hops']} predictions. "
+        f"{thresholds['p_on']:.3f} until below {thresholds['p_off']:.3f}, for {dwell_hops} predictions. "
         f"Calibration and threshold are from {calibration['trials']} trials of earlier sessions (area under the curve "
         f"of one window {calibration['auc_window']:.3f}, of the running mean {calibration['auc_mean']:.3f}).",
         f"Random moments: each waits as long as a favourable trial did, drawn blindly. Shams count in refractory and "

@@ -76,10 +76,15 @@ def believe(job: Job) -> NDArray[np.float64]:
 
 
 def in_order(work: Callable[[Work], Done], jobs: Sequence[Work], cores: int) -> Iterator[Done]:
-    """In order. Processes are begun anew, not forked: ONNX Runtime has threads. Ctrl-C is the parent's to answer."""
+    """In order. Processes are begun anew, not forked: ONNX Runtime has threads. Ctrl-C is the parent's to answer: what
+    begins while it is ignored goes on ignoring it, from its first import."""
     if cores <= 1 or len(jobs) == 1:
         yield from map(work, jobs)
         return
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context("spawn").Pool(min(cores, len(jobs)), signal.signal, ignore) as pool:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(min(cores, len(jobs)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pool:
         yield from pool.imap(work, jobs)

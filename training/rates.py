@@ -75,7 +75,8 @@ class Arms:
     def ratio_of_lifts(self, arm: str, best: str, over: str) -> dict[str, object]:
         """(arm - over) / (best - over), the trials of `over` drawn once for both."""
         ours, theirs = (self.samples[name] - self.samples[over] for name in (arm, best))
-        found = (self.rate[arm] - self.rate[over]) / (self.rate[best] - self.rate[over])
+        lift, best_lift = (self.rate[name] - self.rate[over] for name in (arm, best))
+        found = lift / best_lift if best_lift else math.nan
         return _with_interval(found, ours / np.where(theirs == 0, np.nan, theirs))
 
     def saved(self, arm: str, over: str) -> dict[str, object]:

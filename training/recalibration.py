@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from models.bundle import Manifest
 from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
+from streaming.trigger import LEAST_ODDS
 from training.closed_loop import Rig, mean_odds
 
 LEAST_TRIALS = 20
@@ -51,6 +52,15 @@ class Recalibration:
     def p_on(self, share: float) -> float:
         """The threshold above which the mean lies for `share` of the time, above one half as a threshold must be."""
         return min(max(float(np.quantile(self.means, 1 - share)), 0.51), 0.99)
+
+    def after(self, p: float) -> float:
+        """A probability of the bundle's, recalibrated."""
+        p = min(max(p, LEAST_ODDS), 1 - LEAST_ODDS)
+        return float(_sigmoid(self.slope * math.log(p / (1 - p)) + self.offset))
+
+    def before(self, p: float) -> float:
+        """The bundle's probability that is recalibrated to `p`."""
+        return float(_sigmoid((math.log(p / (1 - p)) - self.offset) / self.slope))
 
 
 def before_trials(rig: Rig, seconds: float, smoothing_s: float) -> list[BeforeTrial]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, get_args
@@ -25,11 +26,19 @@ def experiment(
     broadband: Annotated[
         bool, typer.Option("--broadband", help="Level B: broadband through the live chain, slower.")
     ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="One session by the service itself, over LSL in real time.")
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(help="With --live: how long it is armed at most. [10]")] = None,
+    calibration_minutes: Annotated[
+        float, typer.Option(min=1, help="Of each of the earlier sessions: four, or two of broadband.")
+    ] = 10.0,
     model: Model = None,
     cores: Annotated[int | None, typer.Option(min=1, help="How many to use; all by default.")] = None,
 ) -> None:
     """Run the whole loop against the simulated participant, faster than real time, and report what gating was worth."""
     from models.bundle import find_bundle
+    from server.live_session import live_session
     from server.settings import load
     from streaming.plan import Arm
     from training.experiment import experiment as run
@@ -42,18 +51,28 @@ def experiment(
         raise OperatorFault(f"--arms: found {', '.join(unknown)}, expected some of {', '.join(known)}")
     if len(set(chosen)) < len(chosen):
         raise OperatorFault(f"--arms {arms}: found an arm twice, expected each once")
+    if minutes is not None and not live:
+        raise OperatorFault(f"--minutes {minutes:g}: belongs to a session in real time; add --live")
     settings = load(None, model=model)
     bundle = find_bundle(settings.bundles, settings.model)
+    broadband = broadband or live
+    if live:
+        minutes = 10.0 if minutes is None else minutes
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing that it began is left behind
     asked = ExperimentSettings(
         trials=trials,
         arms=chosen,
         sham=sham,
         seed=seed,
         broadband=broadband,
+        minutes=minutes,
         calibration_sessions=2 if broadband else 4,
+        calibration_s=60 * calibration_minutes,
         cores=cores or os.cpu_count() or 1,
     )
-    result = run(out, bundle, asked, lambda line: print(line, file=sys.stderr, flush=True))
+    result = run(
+        out, bundle, asked, lambda line: print(line, file=sys.stderr, flush=True), live_session if live else None
+    )
     print(f"{headline(result)}; {out / 'report.html'}")
 
 

@@ -27,6 +27,7 @@ from streaming.plan import make_plan
 from streaming.trigger import TriggerSettings
 from training.closed_loop import Walked, mean_odds, walk
 from training.experiment import experiment, without_state
+from training.experiment_plan import limits_text
 from training.experiment_sessions import Job
 from training.experiment_settings import ExperimentSettings
 from training.ideal_gate import believed
@@ -38,21 +39,7 @@ TINY = ExperimentSettings(
     trials=6, sham=0.25, blocks=4, share=0.4, calibration_sessions=1, calibration_s=120.0, hop_bins=64, seed=3
 )
 MINUTE = 60 * 30_000
-PATTERN_TOML = """
-name = "tests"
-participant = "simulated"
-simulated_only = true
-electrodes = [53]
-currents_ua = [15.0]
-[pulse]
-phase_us = 170
-interphase_us = 60
-frequency_hz = 300
-pulses = 50
-[limits]
-current_ua = 128
-charge_per_phase_nc = 25
-"""
+PATTERN_TOML = limits_text([53], [15.0])
 
 
 @pytest.fixture(scope="module")
