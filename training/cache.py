@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from models.errors import OperatorFault, RigFault
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings, NormaliserSettings
@@ -65,6 +66,8 @@ def cached(file: Path, cache: Path, normaliser: NormaliserSettings | None = None
 
 
 def _make(file: Path, cache: Path, name: str, normaliser: NormaliserSettings | None, about: dict[str, Any]) -> Path:
+    if (console := Console(stderr=True)).is_terminal:  # it may take minutes, and somebody looks
+        console.print(f"caching {file}")
     if file.suffix.lower() in counts.SUFFIXES:
         header, bins, blocks = counts.session(file, name, normaliser)
         return write_blocks(cache, header, bins, blocks, about)

@@ -33,6 +33,7 @@ from training.batches import Batch, draw, split, validation_batches
 from training.data import Session, open_sessions
 from training.frozen import describe, freeze
 from training.losses import correlation, reconstruction
+from training.plan import planned, show
 
 TABLES = ("network", "training", "normaliser")  # of a settings file
 
@@ -81,8 +82,10 @@ def pretrain(
     settings_file: Path | None = None,
     resume: bool = False,
     seed: int = 0,
+    plan: bool = False,
 ) -> None:
-    """Pretrains on recordings (NWB files of MUA, cached sessions, or folders of them) and leaves checkpoints in `out`.
+    """Pretrains on recordings (what `open_sessions` takes) and leaves checkpoints in `out`; `plan`: says what it would
+    train on and hold out, and trains nothing.
 
     `settings_file` is TOML with tables [network] and [training] that override the preset, and [normaliser], by which
     the recordings are normalised instead of the default; `settings.toml` of another run is one.
@@ -103,6 +106,9 @@ def pretrain(
     settings = _override(replace(SETTINGS[preset], seed=seed), chosen.get("training", {}), "training")
     if steps is not None:
         settings = replace(settings, steps=steps)
+    if plan:
+        drawn_s = settings.steps * settings.batch * network.bins / sessions[0].header.bin_rate_hz
+        return show(planned(sessions, network.bins), drawn_s / 3600)
     train(sessions, out, network, settings, resume=resume)
 
 

@@ -1,4 +1,4 @@
-"""`phosphene mua` on an uncompressed 96-channel NWB file: speed, and memory against length."""
+"""`phosphene mua` on an uncompressed 96-channel NWB file: speed, memory against length. Windows drawn for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from server.bench.measure import NoiseFloor, interleaved, percentiles
 
 # Peak memory is VmHWM: `ru_maxrss` counts the parent's peak too, from the moment between its fork and our exec.
 _RUN = """
@@ -56,6 +60,28 @@ def mua(lengths_s: tuple[float, float] = (60.0, 240.0)) -> dict[str, Any]:
                 }
             )
     return found
+
+
+def loader(repeats: int = 100) -> dict[str, Any]:
+    """Windows a second that training draws from memory-mapped sessions on one core, beside those that a step of the
+    preset `tiny` uses up on all."""
+    from training.loading import contestants
+
+    with contestants() as turns:
+        step = {name: call for name, (_, call) in turns.items() if name.startswith("tiny")}
+        drawing = {name: call for name, (_, call) in turns.items() if name not in step}
+        with NoiseFloor() as floor:
+            taken = interleaved(drawing, repeats) | interleaved(step, 10, rounds=10)
+    found: dict[str, Any] = {
+        name: percentiles(turns[name][0] * 1e6 / np.array(times_us)) for name, times_us in taken.items()
+    }
+    drawn, used = found["phosphene"]["p50"], found[next(iter(step))]["p50"]
+    return found | {
+        "times_the_consumption_of_tiny": drawn / used,
+        "ratio_of_medians": drawn / found["torch DataLoader"]["p50"],
+        "unit": "windows a second",
+        "noise_floor_ms": floor.percentiles_ms(),
+    }
 
 
 def _one_core() -> dict[str, str]:

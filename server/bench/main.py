@@ -22,12 +22,13 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "bundle": lambda seconds: stages.bundle(PACKAGED),
     "participant": lambda seconds: stages.participant(),
     "mua": lambda seconds: files.mua(),
+    "loader": lambda seconds: files.loader(),
     "startup": lambda seconds: path.startup(),
     "path": lambda seconds: path.path(seconds),
     "pulse": lambda seconds: pulse.pulse(seconds),
     "fanout": lambda seconds: path.fanout(),
 }
-NEEDS_TRAIN = {"mua"}
+NEEDS_TRAIN = {"mua", "loader"}
 
 
 def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that work on files: decode, mua, pretrain, probe, export, bench."""
+"""Commands that work on files: decode, mua, counts, pretrain, probe, export, bench."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 Recording = Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")]
-Data = Annotated[list[Path], typer.Argument(help="NWB files of MUA, cached sessions, or folders of them.")]
+Data = Annotated[list[Path], typer.Argument(help="Recordings, MUA, spike counts (.npz), or folders of them.")]
 Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
 Scale = Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")]
 
@@ -58,6 +58,18 @@ def mua(
     mua(recording, out, stream=stream, scale_uv=scale_uv)
 
 
+def counts(
+    recording: Annotated[Path, typer.Argument(help="NWB with a units table.")],
+    out: Annotated[Path, typer.Option(help=".npz file, not there yet.")],
+    bin_s: Annotated[float, typer.Option(help="Width of a bin, seconds.")] = 0.02,
+) -> None:
+    """The spikes of a recording's units counted in bins, as `pretrain` takes them."""
+    from training.counts import bin_spikes
+
+    bins, channels = bin_spikes(recording, out, bin_s)
+    print(f"{out}: {bins} bins of {channels} units")
+
+
 def pretrain(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints.")],
@@ -66,11 +78,12 @@ def pretrain(
     settings: Annotated[Path | None, typer.Option(help="TOML: [network], [training], [normaliser].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, windows and masks.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained on and held out.")] = False,
 ) -> None:
     """Pretrain the masked autoencoder on recordings."""
     from training.pretrain import pretrain
 
-    pretrain(data, out, preset, steps, settings, resume, seed)
+    pretrain(data, out, preset, steps, settings, resume, seed, plan)
 
 
 def probe(
@@ -109,4 +122,4 @@ def bench(
     bench(rows or [], seconds, out)
 
 
-COMMANDS = (decode, mua, pretrain, probe, export, bench)
+COMMANDS = (decode, mua, counts, pretrain, probe, export, bench)
