@@ -228,9 +228,11 @@ def _calibration_error(probability: NDArray[np.float64], labels: Labels, bins: i
 
 
 def permuted(features: Features, labels: Labels, c: float, repeats: int = 20) -> list[Readout]:
-    """The same readout, fitted to permuted labels again and again."""
-    rng = np.random.default_rng(0)
-    return [fit(features, rng.permutation(labels), c) for _ in range(repeats)]
+    """The same regression, fitted to permuted labels again and again; its scores are not calibrated."""
+    rng, basis, prevalence = np.random.default_rng(0), _basis(features), float(labels.mean())
+    usual = float(np.log(prevalence / (1 - prevalence)))  # of balanced classes, so that what scores above 0 is called
+    fitted = (_path(basis.values, rng.permutation(labels), (c,), basis)[0] for _ in range(repeats))
+    return [Readout(*basis.unscaled(*one), 1.0, usual, prevalence, c) for one in fitted]
 
 
 def chance(readouts: list[Readout], features: Features, labels: Labels) -> dict[str, Any]:

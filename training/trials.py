@@ -27,6 +27,8 @@ class Trials:
     perceived: NDArray[np.bool_]
     electrode: NDArray[np.int64]
     current_ua: NDArray[np.float64]
+    session: NDArray[np.str_]  # its name
+    onset_s: NDArray[np.float64]  # in the session
     state_known: NDArray[np.float64]  # what two observers of the simulated participant say, NaN where there is none
     window_known: NDArray[np.float64]
     rejected: int
@@ -47,6 +49,8 @@ def gather(session: Session, name: str, length: int) -> Trials:
         perceived=np.array([trial.perceived for trial in kept], bool),
         electrode=np.array([trial.electrode for trial in kept], np.int64),
         current_ua=np.array([trial.current_ua for trial in kept], np.float64),
+        session=np.full(len(kept), session.header.name),
+        onset_s=np.array([trial.onset_s for trial in kept], np.float64),
         state_known=np.array([trial.observers.get("state", np.nan) for trial in kept], np.float64),
         window_known=np.array([trial.observers.get(name, np.nan) for trial in kept], np.float64),
         rejected=len(trials) - len(kept),
@@ -56,10 +60,10 @@ def gather(session: Session, name: str, length: int) -> Trials:
 def valid_trials(session: Session, name: str, length: int) -> NDArray[np.int64]:
     """Which trials `gather` takes."""
     first_bins = session.trial_bins(name, length)
-    rows = np.flatnonzero(np.isin(first_bins, session.allowed(length)))
+    rows = np.flatnonzero(session.allowed(length).contains(first_bins))
     if not len(rows):
         return rows
-    channels = np.array([session.usable[b : b + length].all(axis=0).sum() for b in first_bins[rows]])
+    channels = session.usable.throughout(first_bins[rows], length).sum(axis=1)
     return rows[channels >= LEAST_USABLE * np.median(channels)]
 
 

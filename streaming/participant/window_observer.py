@@ -1,4 +1,4 @@
-"""O2 and O3: what a window of level A can tell at best, by someone who knows the participant by heart.
+"""O2, O3 and O4: what a window of level A can tell at best, by someone who knows the participant by heart.
 
 With s taken as constant over the window, everything is linear and Gaussian given s: a Kalman filter over the rhythms x
 gives the likelihood of the window for each of 41 values of s, and Bayes does the rest. The noise is AR(1) in time, so
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 WINDOW_FIRST_BIN = 170
 WINDOW_BINS = 128
-PIECES_BEFORE = 16  # of 128 ms: the 2 s before the stimulus that O3 sees as well
+BEFORE_BINS = 16 * WINDOW_BINS  # the 2 s before the stimulus that O3 sees as well
 STATES = np.linspace(-4, 4, 41)
 PRIOR = np.exp(-(STATES**2) / 2) / np.exp(-(STATES**2) / 2).sum()
 
@@ -69,13 +69,34 @@ class WindowObserver:
             out[:, k] = self._kalman(seen - self._mean[k], *self._filters[k])
         return out
 
-    def probability(
-        self, windows_uv: NDArray[np.float32], delivered: list[Delivered], before: NDArray[np.float32] | None = None
-    ) -> Array:
-        """P(perceived | window, electrode, current), (n,): O2; with the 2 s `before` (n, 2048, 96) it is O3.
+    def stimulus_only(self, delivered: list[Delivered]) -> Array:
+        """P(perceived | electrode, current), (n,): O4, who has never heard of a window."""
+        return np.asarray(self._percept_given_state(delivered, 0.0) @ PRIOR)
 
-        O3 forgets the rhythms between its pieces of 128 ms and takes s for a Markov chain: a lower bound.
+    def prestimulus(self, believed: Array, delivered: list[Delivered]) -> Array:
+        """P(perceived | belief, electrode, current), (n,), before the answer can be seen: O2 of the pre-stimulus
+        question by the `belief` of the last 128 ms, O3 by that of the last 2 s."""
+        apart = _lags(np.arange(-PRESTIMULUS_BINS, 0), np.arange(-WINDOW_BINS, 0)) / prestimulus_sd()
+        return np.asarray((believed * self._percept_given_state(delivered, apart)).sum(1))
+
+    def belief(self, before_uv: NDArray[np.float32]) -> Array:
+        """p(s in the last 128 bins | all), (n, 41), for (n, k · 128, 96) in µV that end before the stimulus.
+
+        The rhythms are forgotten between pieces of 128 bins and s is taken for a Markov chain: a lower bound.
         """
+        belief = np.broadcast_to(PRIOR, (len(before_uv), len(STATES)))
+        step = _transition(WINDOW_BINS)
+        for first in range(0, before_uv.shape[1], WINDOW_BINS):
+            if first:
+                belief = belief @ step
+            belief = belief * _likelihood(self.log_likelihood(before_uv[:, first : first + WINDOW_BINS]))
+            belief = belief / belief.sum(1, keepdims=True)
+        return belief
+
+    def probability(
+        self, windows_uv: NDArray[np.float32], delivered: list[Delivered], before: Array | None = None
+    ) -> Array:
+        """P(perceived | window, electrode, current), (n,): O2; with the belief from the 2 s `before` it is O3."""
         log = {y: self._given_percept(windows_uv, delivered, y) for y in (False, True)}
         scale = np.maximum(log[False], log[True]).max(1, keepdims=True)
         likelihood = {y: np.exp(value - scale) for y, value in log.items()}
@@ -84,7 +105,7 @@ class WindowObserver:
             believed = np.broadcast_to(PRIOR, likelihood[True].shape)
         else:
             apart = _lags(np.arange(-PRESTIMULUS_BINS, 0), np.arange(-WINDOW_BINS, 0))
-            believed = self._forward(before)
+            believed = before
             onward = _transition(WINDOW_FIRST_BIN + WINDOW_BINS)
             likelihood = {y: value @ onward.T for y, value in likelihood.items()}
         perceived = self._percept_given_state(delivered, apart / prestimulus_sd())
@@ -118,18 +139,6 @@ class WindowObserver:
         current = np.array([d.stimulation.current_ua for d in delivered])[:, None, None]
         threshold = self.anatomy.threshold_ua[[(d.stimulation.electrode or 1) - 1 for d in delivered]][:, None, None]
         return np.asarray(percept_probability(self.settings, current, threshold, before) @ weight / weight.sum())
-
-    def _forward(self, before_uv: NDArray[np.float32]) -> Array:
-        """p(s in the last piece | all pieces), (n, 41)."""
-        belief = np.broadcast_to(PRIOR, (len(before_uv), len(STATES)))
-        step = _transition(WINDOW_BINS)
-        for piece in range(PIECES_BEFORE):
-            if piece:
-                belief = belief @ step
-            window = before_uv[:, piece * WINDOW_BINS : (piece + 1) * WINDOW_BINS]
-            belief = belief * _likelihood(self.log_likelihood(window))
-            belief = belief / belief.sum(1, keepdims=True)
-        return belief
 
     def _filter(self, state: float) -> tuple[Array, list[Array], list[Array], Array]:
         """First and later loadings, gains by bin, inverse Cholesky factors of the innovations; ln det by bin."""

@@ -30,20 +30,30 @@ Values = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 
 
+@dataclass(frozen=True, eq=False)
 class Resamples:
-    """How often each trial is drawn in each of `RESAMPLES` bootstrap samples, (resamples, n) float32.
+    """How often each trial is drawn in each bootstrap sample, (resamples, n) float32.
 
     Every row scored on these trials uses the same draws, so differences of their scores are paired.
     """
 
-    def __init__(self, session: NDArray[Any], seed: int = 0, resamples: int = RESAMPLES) -> None:
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def drawn(cls, session: NDArray[Any], seed: int = 0, resamples: int = RESAMPLES) -> Resamples:
+        """Each session's trials (n,) drawn as often as it has any, with replacement."""
         rng = np.random.default_rng(seed)
-        self.weights = np.zeros((resamples, len(session)), np.float32)
+        weights = np.zeros((resamples, len(session)), np.float32)
         for one in np.unique(session):
             rows = np.flatnonzero(session == one)
             drawn = rng.integers(len(rows), size=(resamples, len(rows))) + len(rows) * np.arange(resamples)[:, None]
-            counts = np.bincount(drawn.ravel(), minlength=resamples * len(rows)).reshape(resamples, len(rows))
-            self.weights[:, rows] = counts
+            counts = np.bincount(drawn.ravel(), minlength=resamples * len(rows))
+            weights[:, rows] = counts.reshape(resamples, len(rows))
+        return cls(weights)
+
+    def only(self, rows: NDArray[Any]) -> Resamples:
+        """The same draws of some of the trials."""
+        return Resamples(self.weights[:, rows])
 
     def balanced_accuracy(self, labels: Labels, right: NDArray[Any]) -> Values:
         """In each sample, (resamples,); `right` (n,) is how right each trial was called, a share where draws differ."""

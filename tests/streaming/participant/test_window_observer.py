@@ -70,11 +70,22 @@ def test_power_code_hides_the_state_from_linear_readouts():
 def test_each_observer_knows_more_than_the_one_before():
     observer, before, after, delivered = trials("mixed")
     window = balanced_accuracy(observer.probability(after, delivered))
-    longer = balanced_accuracy(observer.probability(after, delivered, before))
+    longer = balanced_accuracy(observer.probability(after, delivered, observer.belief(before)))
     known = balanced_accuracy(np.array([d.probability for d in delivered]))
     assert window == pytest.approx(at_threshold(1.25, 0.5), abs=1.5)  # the 64 % of the default participant
     assert window + 2 < longer < known
+    assert balanced_accuracy(observer.stimulus_only(delivered)) < 52  # all are at threshold
     assert known == pytest.approx(at_threshold(1.25), abs=1.5)
+
+
+@pytest.mark.parametrize("bins", [128, 2048])
+def test_what_is_foretold_before_the_stimulus_is_calibrated_too(bins):
+    observer, before, _, delivered = trials("mixed")
+    probability = observer.prestimulus(observer.belief(before[:, -bins:]), delivered)
+    perceived = np.array([d.perceived for d in delivered])
+    assert probability.mean() == pytest.approx(perceived.mean(), abs=0.07)
+    assert np.mean((probability - perceived) ** 2) == pytest.approx(np.mean(probability * (1 - probability)), abs=0.02)
+    assert balanced_accuracy(probability) > {128: 62, 2048: 65}[bins]
 
 
 def test_probabilities_of_the_window_are_calibrated():

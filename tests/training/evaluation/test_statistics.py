@@ -38,7 +38,7 @@ def test_balanced_accuracy_is_scikit_learns():
 
 
 def test_every_sample_draws_each_session_whole():
-    weights = Resamples(SESSION, resamples=50).weights
+    weights = Resamples.drawn(SESSION, resamples=50).weights
     for one in np.unique(SESSION):
         assert (weights[:, one == SESSION].sum(axis=1) == N // 4).all()
     assert weights.std() > 0.9  # of a Poisson-like count with mean 1
@@ -46,7 +46,7 @@ def test_every_sample_draws_each_session_whole():
 
 def test_the_interval_is_as_wide_as_two_binomials_make_it():
     right, n_yes = calls(0.7, 2), LABELS.sum()
-    low, high = interval(Resamples(SESSION).balanced_accuracy(LABELS, right))
+    low, high = interval(Resamples.drawn(SESSION).balanced_accuracy(LABELS, right))
     p, q = right[LABELS].mean(), right[~LABELS].mean()
     error = 0.5 * np.sqrt(p * (1 - p) / n_yes + q * (1 - q) / (N - n_yes))
     assert (high - low) / 2 == pytest.approx(norm.ppf(0.975) * error, rel=0.1)
@@ -55,9 +55,9 @@ def test_the_interval_is_as_wide_as_two_binomials_make_it():
 
 def test_sessions_that_differ_do_not_widen_a_stratified_interval():
     right = np.where(SESSION == "a", True, SESSION == "b")  # all of a and b, none of c and d
-    low, high = interval(Resamples(SESSION).mean(right))
+    low, high = interval(Resamples.drawn(SESSION).mean(right))
     assert low == high == 0.5
-    low, high = interval(Resamples(np.zeros(N)).mean(right))
+    low, high = interval(Resamples.drawn(np.zeros(N)).mean(right))
     assert high - low > 0.05
 
 
@@ -66,7 +66,7 @@ def test_intervals_of_differences_are_paired():
     right = calls(0.6, 3)
     other = right.copy()
     other[:20] = ~other[:20]
-    resamples = Resamples(SESSION)
+    resamples = Resamples.drawn(SESSION)
     found = difference(LABELS, right, other, resamples)
     low, high = found["interval"]
     alone = interval(resamples.balanced_accuracy(LABELS, right))
@@ -82,7 +82,7 @@ def test_the_interval_of_a_difference_covers_as_often_as_it_says():
         rng = np.random.default_rng(k)
         labels, session = rng.random(300) < 0.5, np.arange(300) // 100
         one, other = rng.random((2, 300)) < 0.6
-        low, high = difference(labels, one, other, Resamples(session, resamples=400))["interval"]
+        low, high = difference(labels, one, other, Resamples.drawn(session, resamples=400))["interval"]
         missed += not low <= 0 <= high
     assert 3 <= missed <= 20
 
@@ -99,7 +99,7 @@ def test_mcnemar_is_a_coin_on_the_discordant_trials():
 
 def test_efficiency_is_a_ratio_of_distances_from_chance():
     ideal = calls(0.75, 4)
-    resamples = Resamples(SESSION)
+    resamples = Resamples.drawn(SESSION)
     assert efficiency(LABELS, ideal, ideal, resamples)["value"] == 1.0
     assert efficiency(LABELS, ideal, ideal, resamples)["interval"] == pytest.approx([1.0, 1.0])
     half = ideal & (np.cumsum(ideal) % 6 > 0)

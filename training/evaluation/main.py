@@ -1,0 +1,116 @@
+"""`phosphene evaluate`: the table, its controls and its intervals, for recorded or simulated participants."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.evaluation import files
+from training.evaluation.report import Measured, over_participants
+from training.evaluation.settings import Measures, Simulated
+from training.evaluation.steps import Step
+from training.evaluation.work import Work, do, simulated
+from training.experiment_sessions import in_order
+
+POLL_S = 1.0
+
+
+def evaluate_simulated(out: Path, study: Simulated, measures: Measures, cores: int) -> dict[str, Any]:
+    """The whole table on simulated participants; goes on where it was ended."""
+    works = simulated(study, measures, out / "cache")
+    return _evaluate(out, works, measures, cores, {"simulated": asdict(study)})
+
+
+def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, about: dict[str, Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    _sweep(out / "cache")
+    planned = [work.steps() for work in works]
+    anew = not any(step.done for steps in planned for step in steps)
+    try:
+        with _progress([step for steps in planned for step in steps], cores > 1):
+            # the longest first, so that no core is left with one at the end
+            order = sorted(range(len(works)), key=lambda k: -sum(step.cost_s for step in planned[k]))
+            for _ in in_order(do, [works[k] for k in order], cores):
+                pass
+    finally:
+        _sweep(out / "cache")
+    measured = [Measured(work.subject(), measures) for work in works]
+    result = about | {
+        "made": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+        "seconds": round(time.monotonic() - began),
+        "seconds_of": "everything"
+        if left == sum(step.cost_s for steps in planned for step in steps)
+        else "what was left",
+        "measures": asdict(measures),
+        "participants": {one.subject.name: one.participant for one in measured},
+        "together": _together(measured),
+    }
+    files.write(out, result, measured, measures)
+    return result
+
+
+def _together(measured: list[Measured]) -> dict[str, Any]:
+    """By state code, where participants are simulated; recorded ones stand by themselves."""
+    groups: dict[str, list[Measured]] = {}
+    for one in measured:
+        groups.setdefault(one.subject.group, []).append(one)
+    return {name: over_participants(group) for name, group in groups.items()}
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "numpy", "scikit-learn")},
+    }
+
+
+def _sweep(cache: Path) -> None:
+    """What a kill left half written."""
+    for draft in cache.glob("*/.draft-*"):
+        draft.unlink()
+
+
+@contextmanager
+def _progress(steps: list[Step], shown: bool) -> Iterator[None]:
+    """A bar that follows the files as they appear, whichever process makes them."""
+    if not shown:
+        yield
+        return
+    total = sum(step.cost_s for step in steps)
+    ended = threading.Event()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("evaluate", total=total)
+
+        def follow() -> None:
+            while not ended.wait(POLL_S):
+                done = [step for step in steps if step.done]
+                bar.update(
+                    task,
+                    completed=sum(step.cost_s for step in done),
+                    description=f"{len(done)} of {len(steps)} steps",
+                )
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()

@@ -1,0 +1,142 @@
+"""From the files of all participants to `result.json`, and to the tables of each trial that figures are drawn from.
+
+result.json                           every number, with its interval, its date and its machine
+trials/PARTICIPANT-PROTOCOL-PROBE.npz each trial, and what every row foretold of it (pooled fit)
+embeddings/PARTICIPANT-….npz          embeddings of trials and of held-out resting windows
+label_efficiency.csv, reliability.csv, curves.csv
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.evaluation import identity
+from training.evaluation.outcomes import Layout, Outcome
+from training.evaluation.rows import REMOVED
+from training.evaluation.scores import Question, Scored, compared, compared_few, question, together, together_compared
+from training.evaluation.settings import Measures
+from training.evaluation.subject import Subject, load, outcome_file, resting_file
+from training.evaluation.trial_file import Seen
+
+# row -> what it is held against, on the same trials
+OTHERS = (
+    "raw_mua", "pca", "pca_rest", "log_variance", "log_variance_scales", "lagged_covariances", "supervised",
+    "untrained", "time_shuffled", "no_cross_session", "electrodes_permuted", "stimulus", "prior", "running_rate",
+    "time_of_trial", "without_cortex",
+)  # fmt: skip
+PAIRS = (
+    *(("mae", other) for other in OTHERS),
+    *((pooling, "mae") for pooling in ("mae_mean_and_spread", "mae_registers", "mae_attention")),
+    (REMOVED, "mae"),
+    ("mae_and_stimulus", "stimulus"),
+    ("rival_and_stimulus", "stimulus"),
+    ("mae_and_without_cortex", "without_cortex"),
+)
+
+
+class Measured:
+    """One participant's questions, scored. `participant` holds what goes into result.json."""
+
+    def __init__(self, subject: Subject, measures: Measures) -> None:
+        self.subject = subject
+        self.questions: dict[tuple[str, str], Question] = {}
+        self.participant: dict[str, Any] = {"full": subject.full, "questions": {}}
+        for asked in subject.questions:
+            seen, layout = load(subject, asked)
+            outcomes = {
+                name: read_outcome(outcome_file(subject, asked, name, measures)) for name in [*subject.rows(), REMOVED]
+            }
+            found = question(seen, layout, outcomes)
+            self.questions[asked] = found
+            self.participant["questions"].setdefault(asked[0], {})[asked[1]] = _described(found, seen, layout, outcomes)
+        self.participant["rest"] = {name: self._resting(name) for name in subject.resting_by()}
+
+    def _resting(self, name: str) -> dict[str, Any]:
+        with np.load(resting_file(self.subject, name)) as stored:
+            return {
+                "session_identity": identity.session_identity(stored["first"], stored["session"]),
+                "participation_ratio": identity.participation_ratio(stored["held_out"]),
+            }
+
+
+def read_outcome(file: Path) -> Outcome:
+    with np.load(file) as stored:
+        return Outcome.from_arrays({name: stored[name] for name in stored})
+
+
+def _described(found: Question, seen: Seen, layout: Layout, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    where = next(iter(found.test))
+    by_chance = {}
+    for name, one in outcomes.items():
+        if one.by_chance is not None:
+            observed = found.rows[where][name].numbers["balanced_accuracy"]
+            by_chance[name] = {
+                "mean": float(one.by_chance.mean()),
+                "interval": [float(end) for end in np.percentile(one.by_chance, [2.5, 97.5])],
+                "permutations": len(one.by_chance),
+                "p": float((1 + np.sum(one.by_chance >= observed)) / (1 + len(one.by_chance))),
+            }
+    return {
+        "trials": {
+            "training": len(layout.training),
+            "later": len(layout.later),
+            "new": len(layout.new),
+            "rejected": seen.trials.rejected,
+            "sessions": len(np.unique(seen.trials.session)),
+            "perceived": float(seen.trials.perceived.mean()),
+        },
+        "rows": {where: _numbers(rows) for where, rows in found.rows.items()},
+        "few_labels": {n: _numbers(rows) for n, rows in found.few.items()},
+        "compared": {
+            where: _pairs((one, other, compared(found, where, one, other)) for one, other in PAIRS)
+            for where in found.test
+        },
+        "compared_few": {
+            n: _pairs((one, other, compared_few(found, n, one, other)) for one, other in PAIRS) for n in found.few
+        },
+        "permuted_labels": by_chance,
+    }
+
+
+def _numbers(rows: dict[str, Scored]) -> dict[str, Any]:
+    """Without the reliability curves, which are long and have a file of their own."""
+    return {name: {k: v for k, v in one.numbers.items() if k != "reliability"} for name, one in rows.items()}
+
+
+def _pairs(found: Iterable[tuple[str, str, dict[str, Any] | None]]) -> dict[str, Any]:
+    return {f"{one} - {other}": numbers for one, other, numbers in found if numbers is not None}
+
+
+def over_participants(measured: list[Measured]) -> dict[str, Any]:
+    """Each row that every one of these participants has, by protocol, probe and where it was tested."""
+    found: dict[str, Any] = {}
+    for asked in measured[0].subject.questions:
+        each = [one.questions[asked] for one in measured]
+        numbers: dict[str, Any] = {"rows": {}, "compared": {}, "few_labels": {}, "compared_few": {}}
+        for where in each[0].rows:
+            if not all(where in one.rows for one in each):
+                continue
+            rows = {name: [one.rows[where].get(name) for one in each] for name in each[0].rows[where]}
+            whole = {name: scored for name, scored in rows.items() if all(scored)}
+            ideal = whole.get("observer_window")
+            numbers["rows"][where] = {name: together(scored, ideal) for name, scored in whole.items()}
+            numbers["compared"][where] = {
+                f"{one} - {other}": together_compared(whole[one], whole[other])
+                for one, other in PAIRS
+                if one in whole and other in whole
+            }
+        for labels in each[0].few:
+            rows = {name: [one.few.get(labels, {}).get(name) for one in each] for name in each[0].few[labels]}
+            whole = {name: scored for name, scored in rows.items() if all(scored)}
+            numbers["few_labels"][labels] = {name: together(scored) for name, scored in whole.items()}
+            numbers["compared_few"][labels] = {
+                f"{one} - {other}": together_compared(whole[one], whole[other])
+                for one, other in PAIRS
+                if one in whole and other in whole
+            }
+        found.setdefault(asked[0], {})[asked[1]] = numbers
+    return found

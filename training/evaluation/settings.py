@@ -1,0 +1,85 @@
+"""How much of everything an evaluation does. Frozen, so that a hash of them names what was computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streaming.participant.settings import StateCode
+
+CODES: tuple[StateCode, ...] = ("mixed", "power", "linear")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is asked of trials, whoever gave them."""
+
+    labels: tuple[int, ...] = (50, 100, 200, 500, 2000)
+    draws: int = 5  # stretches of so many labels; fewer where they would overlap
+    permutations: int = 50
+    components: int = 768
+    rest_pairs: int = 1500  # pairs of resting windows, for what is learned without labels
+    held_out_windows: int = 400  # of resting sessions that no encoder was trained on
+    removed_electrodes: int = 10
+
+
+@dataclass(frozen=True)
+class Stimulation:
+    """`learning` sessions of `trials` each give labels to learn from; `new` sessions of `new_trials` are only tested
+    on. They lie on `days` consecutive days behind the resting ones, in turn."""
+
+    learning: int
+    trials: int
+    new: int
+    new_trials: int
+    days: int
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A study of simulated participants. `seeds` were never used to choose anything; the first `full` of each code get
+    the controls that need an encoder of their own."""
+
+    seeds: tuple[int, ...] = (501, 502, 503, 504, 505)
+    codes: tuple[StateCode, ...] = CODES
+    linear_seeds: int = 2  # the code on which principal components are near the best there is is only reported beside
+    full: int = 1
+    preset: str = "tiny"
+    network: dict[str, Any] = field(default_factory=lambda: {"patch_bins": 128})
+    training: dict[str, Any] = field(default_factory=dict)
+    steps: int = 1000  # of every encoder: the controls' budget is the same
+    rest_days: int = 12
+    rest_sessions: int = 24
+    rest_s: int = 150
+    threshold: Stimulation = Stimulation(learning=10, trials=260, new=10, new_trials=410, days=5)
+    psychometric: Stimulation = Stimulation(learning=6, trials=216, new=2, new_trials=432, days=2)
+
+    def participants(self) -> list[tuple[StateCode, int, bool]]:
+        """Code, seed, and whether all controls are wanted."""
+        return [
+            (code, seed, k < self.full)
+            for code in self.codes
+            for k, seed in enumerate(self.seeds[: self.linear_seeds] if code == "linear" else self.seeds)
+        ]
+
+
+QUICK_MEASURES = Measures(
+    labels=(50, 100), draws=2, permutations=10, components=64, rest_pairs=100, held_out_windows=40
+)
+QUICK = Simulated(
+    seeds=(501,),
+    codes=("mixed",),
+    preset="nano",
+    network={},
+    steps=30,
+    rest_days=6,
+    rest_sessions=6,
+    rest_s=20,
+    threshold=Stimulation(learning=2, trials=60, new=1, new_trials=60, days=1),
+    psychometric=Stimulation(learning=2, trials=72, new=1, new_trials=72, days=1),
+)
+
+
+def quick(study: Simulated) -> Simulated:
+    """The study in the size of a test: its first participant, a network of seconds."""
+    return replace(QUICK, seeds=study.seeds[:1], codes=study.codes[:1])

@@ -1,0 +1,54 @@
+"""Work that is done once: each step leaves one file, named by a hash of all that it hangs on.
+
+A step whose file stands is not done again, so a kill loses the step that it fell into; pretraining goes on from its
+last checkpoint. `VERSION` belongs to every hash: it changes when a step's code gives other numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """`make` writes the file that it is given; `words` say what it does, `cost_s` about how long on one core."""
+
+    file: Path
+    make: Callable[[Path], None]
+    words: str
+    cost_s: float = 1.0
+
+    @property
+    def done(self) -> bool:
+        return self.file.exists()
+
+    def do(self) -> None:
+        if self.done:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.file.with_name(f".draft-{self.file.name}")
+        try:
+            self.make(draft)
+            os.replace(draft, self.file)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def key(*what: Any) -> str:
+    """Twelve digits that name `what`: numbers, words, and dataclasses, lists and tables of them."""
+    text = json.dumps([VERSION, *what], sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{value!r} has no place in a hash")

@@ -1,0 +1,73 @@
+"""Which files a participant's evaluation needs and in which order they are made: simulated, or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from streaming.participant.settings import StateCode
+from training.evaluation import study, subject
+from training.evaluation.settings import Measures, Simulated
+from training.evaluation.steps import Step
+from training.evaluation.subject import Subject
+
+
+class Work(Protocol):
+    """One participant's evaluation. It travels to another process, so it is plain values."""
+
+    folder: Path
+
+    def subject(self) -> Subject: ...
+
+    def steps(self) -> list[Step]: ...
+
+
+@dataclass(frozen=True)
+class SimulatedWork:
+    settings: Simulated
+    measures: Measures
+    code: StateCode
+    seed: int
+    full: bool
+    folder: Path
+
+    def subject(self) -> Subject:
+        return study.subject(self.settings, self.measures, self.code, self.seed, self.full, self.folder)
+
+    def steps(self) -> list[Step]:
+        one = self.subject()
+        before = study.steps(self.settings, self.measures, self.code, self.seed, one)
+        return before + subject.steps(one, self.measures)
+
+
+def simulated(settings: Simulated, measures: Measures, cache: Path) -> list[Work]:
+    return [
+        SimulatedWork(settings, measures, code, seed, full, cache / f"{code}-{seed}")
+        for code, seed, full in settings.participants()
+    ]
+
+
+def do(work: Work) -> None:
+    """Every step that is not done, on one thread. In a process of its own it is silent: its log lies with the files."""
+    torch.set_num_threads(1)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    with threadpool_limits(1):
+        if parent_process() is None:
+            _do(work.steps())
+        else:
+            with (work.folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+                _do(work.steps())
+
+
+def _do(steps: Sequence[Step]) -> None:
+    for step in steps:
+        if not step.done:
+            print(step.words, flush=True)
+            step.do()
