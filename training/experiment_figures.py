@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,21 +13,10 @@ from matplotlib.patches import Rectangle
 from streaming.participant.anatomy import GRID, Anatomy
 from streaming.scoring import wilson
 from training.closed_loop import Row, Walked, mean_odds
+from training.drawing import AMBER, BLUE, INK, LINE, QUIET, STYLE, svg
 
-INK, QUIET, LINE = "#1b2430", "#5d6b7c", "#dfe4ea"
-COLOURS = {"favourable": "#1f6fb2", "unfavourable": "#8e5ea2", "random": "#b7791f", "open_loop": "#7a8794"}
+COLOURS = {"favourable": BLUE, "unfavourable": "#8e5ea2", "random": AMBER, "open_loop": "#7a8794"}
 IDEAL, NOBODY, SHAM = "#2f855a", "#97a3b0", "#c53030"
-STYLE = {
-    "font.size": 10.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": QUIET,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "text.color": INK,
-    "svg.hashsalt": "phosphene",
-}
 
 
 def figures(result: dict[str, Any], walked: Sequence[Walked], anatomy: Anatomy, smoothing_s: float) -> dict[str, str]:
@@ -37,22 +24,12 @@ def figures(result: dict[str, Any], walked: Sequence[Walked], anatomy: Anatomy, 
     rows = [row for one in walked for row in one.rows]
     with matplotlib.rc_context(STYLE):
         return {
-            "hits": _svg(_hits(result), "hits"),
-            "array": _svg(_array(result, anatomy), "array"),
-            "timeline": _svg(_timeline(result, walked[0], smoothing_s), "timeline"),
-            "reliability": _svg(_reliability(result), "reliability"),
-            "waits": _svg(_waits(result, rows), "waits"),
+            "hits": svg(_hits(result), "hits"),
+            "array": svg(_array(result, anatomy), "array"),
+            "timeline": svg(_timeline(result, walked[0], smoothing_s), "timeline"),
+            "reliability": svg(_reliability(result), "reliability"),
+            "waits": svg(_waits(result, rows), "waits"),
         }
-
-
-def _svg(figure: Figure, name: str) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = out.getvalue()
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    text = re.sub(r"<svg ", f'<svg role="img" aria-label="{name}" ', text, count=1)
-    # ids are unique within a figure only; several stand in one page
-    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
 def _colour(arm: str) -> str:

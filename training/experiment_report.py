@@ -11,36 +11,7 @@ from streaming.participant.anatomy import Anatomy
 from training.closed_loop import Walked
 from training.experiment_figures import figures
 from training.live_report import live_section
-
-STYLE = """
-:root { --ink: #1b2430; --quiet: #5d6b7c; --line: #dfe4ea; --ground: #f6f7f9; --blue: #1f6fb2; --amber: #b7791f; }
-* { box-sizing: border-box; margin: 0; }
-body { background: var(--ground); color: var(--ink);
-  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; font-variant-numeric: tabular-nums;
-  max-width: 1120px; margin: 0 auto; padding: 28px 24px 56px; }
-h1 { font-size: 27px; line-height: 1.25; font-weight: 650; max-width: 46ch; margin: 12px 0 8px;
-  letter-spacing: -.01em; }
-h2 { font-size: 16px; font-weight: 650; margin-bottom: 2px; }
-p { max-width: 92ch; } .quiet { color: var(--quiet); font-size: 13.5px; }
-.banner { display: inline-block; border: 1.5px dashed var(--blue); color: var(--blue); border-radius: 4px;
-  padding: 2px 10px; font-size: 12px; font-weight: 700; letter-spacing: .1em; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 12px; margin: 22px 0; }
-.card, section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; }
-.card b { display: block; font-size: 29px; font-weight: 600; line-height: 1.2; letter-spacing: -.02em;
-  white-space: nowrap; }
-.card span { color: var(--quiet); font-size: 13px; } .card small { display: block; font-size: 13px; }
-.grid { display: grid; grid-template-columns: repeat(12, 1fr); gap: 12px; }
-section { grid-column: span 6; min-width: 0; } .wide { grid-column: 1 / -1; } .four { grid-column: span 4; }
-.eight { grid-column: span 8; }
-section svg { width: 100%; height: auto; display: block; margin-top: 8px; }
-table { border-collapse: collapse; width: 100%; margin-top: 10px; font-size: 14px; }
-th { font-weight: 600; color: var(--quiet); font-size: 12.5px; }
-td, th { padding: 5px 8px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-code { font: 12.5px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-ul { padding-left: 18px; } li { margin: 4px 0; max-width: 90ch; }
-@media (max-width: 800px) { section, .four, .eight { grid-column: 1 / -1; } .scroll { overflow-x: auto; } }
-"""
+from training.page import card, minus, page, percent, section
 
 
 def write_report(
@@ -54,33 +25,29 @@ def write_report(
         f'<p class="quiet">{html.escape(_how(result))}</p>',
         f'<div class="cards">{"".join(_cards(result))}</div>',
         '<div class="grid">',
-        _section("eight", "Hit rate by arm", _hit_note(result), drawn["hits"]),
-        _section("four", "Array", "Stimulated electrodes, with their thresholds.", drawn["array"]),
-        _section(
+        section("eight", "Hit rate by arm", _hit_note(result), drawn["hits"]),
+        section("four", "Array", "Stimulated electrodes, with their thresholds.", drawn["array"]),
+        section(
             "wide",
             "The loop closing",
             "The first session from the moment at which pulses may begin. "
             "The gate compares the running mean; the hidden state is never shown to it.",
             drawn["timeline"],
         ),
-        _section(
+        section(
             "",
             "Does the probability hold?",
             "Trials in bins of equally many, all arms; bars are 95 % intervals. "
             f"Calibration error {result['reliability']['calibration_error']:.3f}.",
             drawn["reliability"],
         ),
-        _section("", "What waiting costs", "From the moment at which a pulse was lawful to the pulse.", drawn["waits"]),
+        section("", "What waiting costs", "From the moment at which a pulse was lawful to the pulse.", drawn["waits"]),
         live_section(result["live"]) if "live" in result else "",
         _patterns(result),
         _method(result),
         "</div>",
     ]
-    title = "Phosphene: experiment on the simulated participant"
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style><body>{''.join(body)}</body></html>\n"
-    )
+    path.write_text(page("Phosphene: experiment on the simulated participant", "".join(body)))
 
 
 # Words ---------------------------------------------------------------------------------------------------------------
@@ -104,16 +71,12 @@ def headline(result: dict[str, Any]) -> str:
     )
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
-
-
 def points(found: dict[str, Any] | None) -> tuple[str, str]:
     """A difference of rates in points, and its interval."""
     if not found or found["value"] is None:
         return "–", ""
     low, high = found["interval"]
-    return _minus(f"{100 * found['value']:+.1f} points"), _minus(f"95 %: {100 * low:+.1f} to {100 * high:+.1f}")
+    return minus(f"{100 * found['value']:+.1f} points"), minus(f"95 %: {100 * low:+.1f} to {100 * high:+.1f}")
 
 
 def share_of(found: dict[str, Any] | None) -> tuple[str, str]:
@@ -121,11 +84,7 @@ def share_of(found: dict[str, Any] | None) -> tuple[str, str]:
     if not found or found["value"] is None:
         return "–", ""
     low, high = found["interval"]
-    return _minus(f"{found['value']:.2f}"), _minus(f"95 %: {low:.2f} to {high:.2f}")
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    return minus(f"{found['value']:.2f}"), minus(f"95 %: {low:.2f} to {high:.2f}")
 
 
 def _how(result: dict[str, Any]) -> str:
@@ -145,36 +104,31 @@ def _cards(result: dict[str, Any]) -> list[str]:
     for name, found in result.get("compared", {}).items():
         value, interval = points(found["lift"])
         what = f"lift, {name} over {result['compared_with']}"
-        cards.append(_card(value, what, interval, points(found["expected_lift"])[0]))
+        cards.append(card(value, what, interval, _luckless(points(found["expected_lift"])[0])))
     if "live" in result and (found := result["live"]["latency"]["sample_to_trigger"]):
         tail = f"p99 {found['p99']:.1f}, p99.9 {found['p99.9']:.1f}, longest {found['max']:.1f}"
-        cards.append(_card(f"{found['p50']:.1f} ms", "newest sample to trigger, median", tail))
+        cards.append(card(f"{found['p50']:.1f} ms", "newest sample to trigger, median", tail))
     ideal = result.get("ideal", {}).get("window")
     if ideal:
         value, interval = share_of(ideal["ratio_of_lifts"])
-        expected = share_of(ideal["ratio_of_expected_lifts"])[0]
-        cards.append(_card(value, "of the ideal observer's lift at the same rate", interval, expected))
+        expected = _luckless(share_of(ideal["ratio_of_expected_lifts"])[0])
+        cards.append(card(value, "of the ideal observer's lift at the same rate", interval, expected))
     nobody = result.get("state_does_not_matter", {}).get("compared", {}).get("favourable")
     if nobody:
         value, interval = points(nobody["lift"])
-        cards.append(_card(value, "lift where the state does not matter", interval, points(nobody["expected_lift"])[0]))
+        expected = _luckless(points(nobody["expected_lift"])[0])
+        cards.append(card(value, "lift where the state does not matter", interval, expected))
     saved = result.get("compared", {}).get("favourable", {}).get("stimulations_saved")
     if saved and saved["value"] is not None:
         low, high = saved["interval"]
-        interval = _minus(f"95 %: {percent(low, 0)} to {percent(high, 0)}")
-        cards.append(_card(percent(saved["value"], 0), "fewer pulses and less charge per percept", interval))
+        interval = minus(f"95 %: {percent(low, 0)} to {percent(high, 0)}")
+        cards.append(card(percent(saved["value"], 0), "fewer pulses and less charge per percept", interval))
     return cards
 
 
-def _card(value: str, what: str, interval: str, expected: str = "") -> str:
-    """`expected` is by the simulator's own probabilities at the same pulses."""
-    without = f"<small>without the luck of answers {expected}</small>" if expected else ""
-    return f'<div class="card"><b>{value}</b><span>{html.escape(what)}</span><small>{interval}</small>{without}</div>'
-
-
-def _section(kind: str, title: str, note: str, drawn: str) -> str:
-    text = f"<h2>{html.escape(title)}</h2><p class='quiet'>{html.escape(note)}</p>{drawn}"
-    return f'<section class="{kind}">{text}</section>'
+def _luckless(expected: str) -> str:
+    """By the simulator's own probabilities at the same pulses."""
+    return f"without the luck of answers {expected}"
 
 
 def _hit_note(result: dict[str, Any]) -> str:

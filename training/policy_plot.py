@@ -8,7 +8,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from training.experiment_figures import COLOURS, INK, LINE, QUIET, STYLE
+from training.drawing import INK, LINE, QUIET, STYLE
+from training.experiment_figures import COLOURS
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
