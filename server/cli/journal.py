@@ -1,4 +1,4 @@
-"""phosphene journal: verify, tail and export what an engine wrote down. Also while it writes."""
+"""phosphene journal: verify, tail, export and replay what an engine wrote down. Also while it writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.errors import OperatorFault
 Journal = Annotated[Path, typer.Argument(help="The journal's file.")]
 
 app = typer.Typer(
-    help="Verify, show and export the journal of triggers, stimulations and faults.",
+    help="Verify, show, export and replay the journal of triggers, stimulations and faults.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -60,3 +60,24 @@ def export(
         print(f"{out}: {to_nwb(path, out, run)} trials")
     else:
         raise OperatorFault(f"--out: found {out.name}, expected a name that ends in .parquet or .nwb")
+
+
+@app.command()
+def replay(
+    path: Journal,
+    recording: Annotated[Path, typer.Argument(help="Broadband of the session, begun before the first arming.")],
+    limits: Annotated[list[Path], typer.Option(help="The limits file then; again for each, where it was changed.")],
+    run: Annotated[str | None, typer.Option(help="Which run of the journal; the last where none is named.")] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles, NAME/VERSION.")] = None,
+    stream: Annotated[str | None, typer.Option(help="Which signal, where the recording holds several.")] = None,
+) -> int:
+    """Decide a recorded session again: triggers, shams, would-fires and reasons must be the journal's, to the bit.
+
+    Exit status 1 where one is not.
+    """
+    from server.journal.replay_files import replay, show
+    from server.settings import load
+
+    found = replay(path, recording, limits, load(None, bundles=bundles).bundles, run, stream)
+    print(show(found))
+    return int(bool(found.difference))

@@ -1,0 +1,115 @@
+"""The windows of one connection once more, from a recording, with every marker told when it was told then.
+
+Samples are cut so that each piece ends with a window, or where a marker or mask was told. How they were cut then does
+not matter, but which window was decoded before which marker does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.decoder import Decoder
+from server.journal.session import Connection, Mask, Train
+from streaming.chunk import Chunk
+from streaming.live import EXPECT_S, TRAINS_KEPT
+from streaming.matching import decoding_settings
+from streaming.pipeline import Due, Pipeline
+from streaming.predictions import Prediction
+from streaming.sources.alignment import SampleReader, find_row
+from streaming.sources.recorded import Recording
+
+
+class Windows:
+    """One after the other, as they became due.
+
+    Args:
+        connection: what began, and what was told while it lasted.
+        recording: of the same samples.
+        first: the connection's first sample, as the recording counts.
+        decoder: its bundle.
+        next_seq: numbers the predictions.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        recording: Recording,
+        first: int,
+        decoder: Decoder,
+        next_seq: Callable[[], int],
+    ) -> None:
+        about = self._about = connection.about
+        info = replace(recording.info, rate_hz=about["rate_hz"])
+        settings = decoding_settings(decoder.manifest, info, hop_s=about["hop_s"])
+        settings = replace(settings, calibrated=not about["not_calibrated"])
+        mask = None if connection.mask is None else _usable(connection.mask, info.n_channels)
+        self._decoder, self._hop_bins, self._rate_hz = decoder, settings.hop_bins, info.rate_hz
+        self._pipeline = Pipeline(settings, info, next_seq, mask)
+        inherited = [(train.sample, train.stimulation) for train in connection.inherited[-TRAINS_KEPT:]]
+        self._pipeline.inherit(inherited, about["first_sample"])
+        told: list[tuple[int, Train | Mask]] = [(train.before_sample, train) for train in connection.trains]
+        told += [(mask.from_sample, mask) for mask in connection.masks]
+        self._told = deque(sorted(told, key=lambda one: one[0]))
+        self.ahead = first - about["first_sample"]  # by so much the recording counts further than the service did
+        self._reader = SampleReader(recording, first)
+        self._due: deque[Due] = deque()
+
+    def next(self) -> Due:
+        """The next window that became due.
+
+        Raises:
+            EndOfRecording: there is none.
+        """
+        grid, epoch = self._pipeline.chain.grid, self._about["epoch"]
+        while not self._due:
+            first = self._reader.next_sample() - self.ahead
+            while self._told and self._told[0][0] <= first:
+                self._tell(self._told.popleft()[1])
+            hops = grid.bin_of(first) // self._hop_bins + 1
+            stop = grid.first_sample(hops * self._hop_bins)
+            if self._told:
+                stop = min(stop, self._told[0][0])
+            samples_uv = self._reader.read(stop + self.ahead)
+            newest = first + len(samples_uv) - 1
+            time = self._about["first_time"] + (newest - self._about["first_sample"]) / self._rate_hz
+            self._due += self._pipeline.push(Chunk(samples_uv, first, time, time, epoch))
+        return self._due.popleft()
+
+    def _tell(self, one: Train | Mask) -> None:
+        if isinstance(one, Train):
+            self._pipeline.stimulation(one.sample, one.stimulation)
+        else:
+            self._pipeline.set_mask(_usable(one, self._pipeline.info.n_channels), one.from_sample)
+
+    def decode(self, due: Due, flags: tuple[str, ...]) -> Prediction:
+        """`flags`: those that tell how its samples came."""
+        due = replace(due, backlog="backlog" in flags)
+        return self._pipeline.decode(due, self._decoder, 0.0, 0.0, lambda: 0.0, skipped=int("overload" in flags))
+
+    def fired(self, last_sample: int, trigger_id: str) -> None:
+        """A pulse left behind the window that ends with this sample."""
+        self._pipeline.expect_stimulation(last_sample + 1, EXPECT_S, trigger_id)
+
+
+def find(connection: Connection, recording: Recording, before: Windows | None) -> int | None:
+    """The connection's first sample as the recording counts, by that row's values; None where it does not hold it.
+    `before`: the connection before on the same stream, which counts alike."""
+    about, near_s = connection.about, None
+    if before is not None:
+        near_s = recording.start_s + (before.ahead + about["first_sample"]) / about["rate_hz"]
+    elif about["recorded"]:
+        near_s = about["first_time"]
+    elif recording.began is not None:
+        near_s = connection.wall_s - recording.began.timestamp()
+    return find_row(recording, about["first_row_sha256"], near_s)
+
+
+def _usable(mask: Mask, n_channels: int) -> NDArray[np.bool_]:
+    usable = np.ones(n_channels, bool)
+    usable[[channel - 1 for channel in mask.masked]] = False
+    return usable
