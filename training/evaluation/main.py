@@ -52,9 +52,7 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
         "made": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
         "seconds": round(time.monotonic() - began),
-        "seconds_of": "everything"
-        if left == sum(step.cost_s for steps in planned for step in steps)
-        else "what was left",
+        "seconds_of": "everything" if anew else "what was left to do",
         "measures": asdict(measures),
         "participants": {one.subject.name: one.participant for one in measured},
         "together": _together(measured),

@@ -34,6 +34,12 @@ def trials(code: str, ignition: float = 0.0):
     return WindowObserver(settings, participant.anatomy), np.array(before), np.array(after), delivered
 
 
+@functools.cache
+def belief(code: str, bins: int):
+    observer, before, _, _ = trials(code)
+    return observer.belief(before[:, -bins:])
+
+
 def reliability(code: str) -> tuple[float, float]:
     """ρ² and slope of the truth on the estimate of s from the last 128 ms before the stimulus."""
     observer, before, _, delivered = trials(code)
@@ -68,9 +74,9 @@ def test_power_code_hides_the_state_from_linear_readouts():
 
 
 def test_each_observer_knows_more_than_the_one_before():
-    observer, before, after, delivered = trials("mixed")
+    observer, _, after, delivered = trials("mixed")
     window = balanced_accuracy(observer.probability(after, delivered))
-    longer = balanced_accuracy(observer.probability(after, delivered, observer.belief(before)))
+    longer = balanced_accuracy(observer.probability(after, delivered, belief("mixed", 2048)))
     known = balanced_accuracy(np.array([d.probability for d in delivered]))
     assert window == pytest.approx(at_threshold(1.25, 0.5), abs=1.5)  # the 64 % of the default participant
     assert window + 2 < longer < known
@@ -80,8 +86,8 @@ def test_each_observer_knows_more_than_the_one_before():
 
 @pytest.mark.parametrize("bins", [128, 2048])
 def test_what_is_foretold_before_the_stimulus_is_calibrated_too(bins):
-    observer, before, _, delivered = trials("mixed")
-    probability = observer.prestimulus(observer.belief(before[:, -bins:]), delivered)
+    observer, _, _, delivered = trials("mixed")
+    probability = observer.prestimulus(belief("mixed", bins), delivered)
     perceived = np.array([d.perceived for d in delivered])
     assert probability.mean() == pytest.approx(perceived.mean(), abs=0.07)
     assert np.mean((probability - perceived) ** 2) == pytest.approx(np.mean(probability * (1 - probability)), abs=0.02)
