@@ -79,8 +79,9 @@ def fit(
             row[fold] = basis.values[fold] @ weight + bias
     chosen = _choose(labels, scores, folds, anchored=grid[0] == 0.0)
     ((weight, bias),) = _path(basis.values, labels, (grid[chosen],), basis)
-    platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None], labels)
-    slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
+    spread = float(scores[chosen].std()) or 1.0  # a strong penalty leaves scores of 1e-5, on which a slope is penalised
+    platt = LogisticRegression(C=1e6).fit(scores[chosen][:, None] / spread, labels)
+    slope, offset = float(platt.coef_[0, 0]) / spread, float(platt.intercept_[0])
     prevalence = float(labels.mean())
     if slope <= 0:  # what cross-validation found worse than chance is called chance, not turned round
         slope, offset = 0.0, float(np.log(prevalence / (1 - prevalence)))

@@ -29,6 +29,15 @@ def test_finds_what_is_there_and_is_calibrated():
     assert found["calibration_error"] < 0.03
 
 
+def test_calibration_does_not_hang_on_the_size_of_the_scores():
+    features, labels = trials(2000, 10, strength=2.0)
+    test_features, test_labels = trials(4000, 10, strength=2.0, seed=1)
+    strongly_penalised = fit(features, labels, c=1e-10)
+    found = score(strongly_penalised.probability(test_features), test_labels, strongly_penalised.prevalence)
+    assert found["balanced_accuracy"] > 0.75
+    assert found["calibration_error"] < 0.03
+
+
 def test_calibration_holds_at_uneven_prevalence():
     """Balanced classes shift the scores by the log odds of the prevalence; Platt's scaling takes it back."""
     rng = np.random.default_rng(0)
