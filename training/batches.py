@@ -1,87 +1,97 @@
 """What a step of pretraining sees: windows, masks, forgotten sessions, all drawn from (seed, step).
 
-Each is drawn from its own generator, row by row, so that sample i is the same in a batch of any size; nothing else in
-training is random, so a step number is all the state that drawing has.
+Each is drawn from its own generator, row by row, so that row i is the same in a batch of any size and in every
+process, which reads only the rows that are its own; nothing else in training is random, so a step number is all the
+state that drawing has.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import OperatorFault
+from models.errors import RigFault
 from models.networks.masked_autoencoder import MaeConfig
 from training.data import Session
+from training.masks import order, shown
+from training.sampler import Choice, Starts, evenly, sample
+from training.sampler import split as split
+from training.settings import PretrainSettings
 
-if TYPE_CHECKING:
-    from training.pretrain import PretrainSettings
-
-HELD_OUT_DATES = 4
+# streams of random numbers of one step; VALIDATION's are beneath it
+WINDOWS, MASKS, FORGOTTEN, VALIDATION, HIDDEN, SHUFFLED = range(6)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """`window` (B, channels, bins), `usable` (B, channels), `keep` (B, kept) token indices, `masked` (B, channels,
-    patches) what is to be reconstructed, `session` (B,) rows of the reconstructor's table."""
+    patches) what is to be reconstructed, `session` (B,) whose windows they are, `row` (B,) of the reconstructor's
+    table, `seen` (B,) where anything is visible. `whole`: every kept token is of a usable channel."""
 
     window: Tensor
     usable: Tensor
     keep: Tensor
     masked: Tensor
     session: Tensor
+    row: Tensor
+    seen: Tensor
+    whole: bool
+
+    def __len__(self) -> int:
+        return len(self.window)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def split(self, size: int) -> list[Batch]:
+        """In pieces of `size` windows, the last one of what is left; 0: in one piece."""
+        if not size or size >= len(self):
+            return [self]
+        return [self._each(lambda tensor, k=k: tensor[k : k + size]) for k in range(0, len(self), size)]
+
+    def _each(self, change: object) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: change(one) if isinstance(one, Tensor) else one for name, one in tensors.items()})
 
 
-Starts = dict[int, NDArray[np.int64]]  # session index -> first bins of the windows that may be drawn
+@dataclass(frozen=True, eq=False)
+class Drawer:
+    """Draws the batches of a run. `rows`: those of this process."""
 
+    sessions: list[Session]
+    choice: Choice
+    network: MaeConfig
+    settings: PretrainSettings
+    rows: slice
 
-def split(sessions: list[Session], length: int) -> tuple[Starts, Starts]:
-    """Windows to train on and windows held out: the last four dates; of fewer than five dates the last fifth of the
-    sessions, of a single session its last fifth.
+    def draw(self, step: int) -> Batch:
+        """The batch of a step: random windows, random masks, some sessions forgotten."""
+        network, settings, seed = self.network, self.settings, (self.settings.seed, step)
+        windows = sample(self.choice, settings, np.random.default_rng((*seed, WINDOWS)))
+        hidden = None
+        if settings.electrode_dropout:
+            draws = np.random.default_rng((*seed, HIDDEN)).random((len(windows), network.channels))
+            hidden = draws < settings.electrode_dropout
+        rngs = (np.random.default_rng((*seed, stream)) for stream in (MASKS, SHUFFLED))
+        batch = assemble(self.sessions, windows, network, settings, *rngs, hidden=hidden, rows=self.rows)
+        draws = np.random.default_rng((*seed, FORGOTTEN)).random(len(windows))[self.rows]
+        forgotten = torch.from_numpy(draws < settings.session_dropout)
+        return replace(batch, row=torch.where(forgotten, network.sessions, batch.row))
 
-    Raises:
-        OperatorFault: nothing is left to train on or to hold out.
-    """
-    order = sorted(range(len(sessions)), key=lambda i: (sessions[i].header.date, sessions[i].header.name))
-    dates = sorted({session.header.date for session in sessions})
-    if len(dates) > HELD_OUT_DATES:
-        held = {i for i in order if sessions[i].header.date in dates[-HELD_OUT_DATES:]}
-    else:
-        held = set(order[-math.ceil(len(order) / 5) :]) if len(order) > 1 else set()
-    if held:
-        training = {i: sessions[i].allowed(length) for i in order if i not in held}
-        held_out = {i: sessions[i].allowed(length) for i in held}
-    else:
-        cut = len(sessions[0].usable) * 4 // 5
-        training, held_out = ({0: sessions[0].allowed(length, *ends)} for ends in ((0, cut), (cut, None)))
-    if not sum(map(len, training.values())) or not sum(map(len, held_out.values())):
-        raise OperatorFault(f"no valid window of {length} bins to train on or to hold out; give longer recordings")
-    return training, held_out
-
-
-def draw(sessions: list[Session], starts: Starts, network: MaeConfig, settings: PretrainSettings, step: int) -> Batch:
-    """The batch of a step: windows uniform over all valid time, random masks, some sessions forgotten."""
-    pick, mask, forget = (np.random.default_rng((settings.seed, step, stream)) for stream in range(3))
-    ends = np.cumsum([len(first_bins) for first_bins in starts.values()])
-    chosen = pick.integers(ends[-1], size=settings.batch)
-    windows = [_locate(starts, ends, int(n)) for n in chosen]
-    batch = assemble(sessions, windows, network, settings, mask)
-    forgotten = torch.from_numpy(forget.random(settings.batch) < settings.session_dropout)
-    return replace(batch, session=torch.where(forgotten, network.sessions, batch.session))
-
-
-def _locate(starts: Starts, ends: NDArray[np.int64], n: int) -> tuple[int, int]:
-    which = int(np.searchsorted(ends, n, side="right"))
-    session, first_bins = list(starts.items())[which]
-    return session, int(first_bins[n - (ends[which - 1] if which else 0)])
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """The batches of `step` and all that follow, each drawn while the one before is learnt from."""
+        with ThreadPoolExecutor(1, "draw") as thread:
+            ahead = thread.submit(self.draw, step)
+            while True:
+                ready, step = ahead.result(), step + 1
+                ahead = thread.submit(self.draw, step)
+                yield ready
 
 
 def assemble(
@@ -90,34 +100,73 @@ def assemble(
     network: MaeConfig,
     settings: PretrainSettings,
     mask: np.random.Generator,
+    shuffle: np.random.Generator,
+    hidden: NDArray[np.bool_] | None = None,
+    rows: slice = slice(None),
 ) -> Batch:
-    read = [sessions[i].windows(np.array([first]), network.bins) for i, first in windows]
+    """The batch of these windows (session, first bin), of which only `rows` are read.
+
+    Args:
+        mask, shuffle: where masks come from and, for shuffled time, the bins.
+        hidden: (windows, channels), electrodes that the encoder is not shown though they work.
+    """
+    noise = order(settings.masking, (len(windows), network.channels, network.patches), settings.mask_ratio, mask)
+    if settings.shuffle_time:
+        within = shuffle.random((len(windows), network.bins))[rows]
+        read = [_shuffled(sessions[i], part) for (i, _), part in zip(windows[rows], within, strict=True)]
+    else:
+        read = [sessions[i].windows(np.array([first]), network.bins) for i, first in windows[rows]]
     window, usable = (np.concatenate(part) for part in zip(*read, strict=True))
-    noise = mask.random((len(windows), network.tokens))
-    noise += ~usable.repeat(network.patches, axis=1)  # an unusable channel is the last that would be kept
+    _refuse_no_numbers(window, usable, [sessions[i].header.name for i, _ in windows[rows]])
     kept = max(1, round(network.tokens * (1 - settings.mask_ratio)))
-    keep = np.argsort(noise, axis=1)[:, :kept]
+    keep = shown(noise[rows], kept, usable, None if hidden is None else hidden[rows])
     masked = usable.repeat(network.patches, axis=1)
+    visible = np.take_along_axis(masked, keep, axis=1)
     np.put_along_axis(masked, keep, False, axis=1)
+    session = torch.tensor([i for i, _ in windows[rows]])
     return Batch(
         window=torch.from_numpy(window),
         usable=torch.from_numpy(usable),
         keep=torch.from_numpy(keep),
-        masked=torch.from_numpy(masked).view(len(windows), network.channels, network.patches),
-        session=torch.tensor([min(i, network.sessions) for i, _ in windows]),
+        masked=torch.from_numpy(masked).view(len(window), network.channels, network.patches),
+        session=session,
+        row=session.clamp(max=network.sessions),
+        seen=torch.from_numpy(visible.any(axis=1)),
+        whole=bool(visible.all()),
     )
 
 
+def _shuffled(session: Session, within: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A window (1, channels, bins) of bins from anywhere in the session, each as it was on all channels: what channels
+    share at a moment is left, and nothing of time."""
+    allowed = session.allowed(1)
+    bins, usable = session.windows(np.asarray(allowed[(within * len(allowed)).astype(np.int64)]), 1)
+    return np.ascontiguousarray(bins[:, :, 0].T[None]), usable.all(axis=0)[None]
+
+
+def _refuse_no_numbers(window: NDArray[np.float32], usable: NDArray[np.bool_], names: list[str]) -> None:
+    good = np.isfinite(window).all(axis=2) | ~usable
+    if not good.all():
+        n, channel = (int(one) for one in np.argwhere(~good)[0])
+        raise RigFault(
+            f"{names[n]}: found values that are not finite on channel {channel + 1}, expected finite ones wherever a "
+            "channel is usable; make the cache again"
+        )
+
+
 def validation_batches(
-    sessions: list[Session], held_out: Starts, network: MaeConfig, settings: PretrainSettings
+    sessions: list[Session],
+    held_out: Starts,
+    network: MaeConfig,
+    settings: PretrainSettings,
+    process: int = 0,
+    processes: int = 1,
 ) -> list[Batch]:
-    """The same windows and masks at every validation, evenly over the held-out time, their sessions unknown."""
-    ends = np.cumsum([len(first_bins) for first_bins in held_out.values()])
-    chosen = np.linspace(0, ends[-1] - 1, min(settings.validation_windows, int(ends[-1]))).astype(int)
-    mask = np.random.default_rng((settings.seed, 0, 3))
-    batches = []
-    for k in range(0, len(chosen), settings.batch):
-        windows = [_locate(held_out, ends, int(n)) for n in chosen[k : k + settings.batch]]
-        batch = assemble(sessions, windows, network, settings, mask)
-        batches.append(replace(batch, session=torch.full_like(batch.session, network.sessions)))
+    """The same windows and masks at every validation, evenly over the held-out time, their sessions unknown; every
+    `processes`-th batch of them is this process's."""
+    windows, batches = evenly(held_out, settings.validation_windows), []
+    for k in range(process * settings.batch, len(windows), processes * settings.batch):
+        rngs = [np.random.default_rng((settings.seed, k, VALIDATION, stream)) for stream in range(2)]
+        batch = assemble(sessions, windows[k : k + settings.batch], network, settings, *rngs)
+        batches += replace(batch, row=torch.full_like(batch.row, network.sessions)).split(settings.micro_batch)
     return batches

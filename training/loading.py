@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.networks.masked_autoencoder import PRESETS, MaeConfig, build
 from streaming.signal.settings import ChainSettings
-from training.batches import Batch, draw, split
+from training.batches import Batch, Drawer
 from training.data import Session, SessionHeader, open_sessions, write_session
 from training.losses import correlation, reconstruction
-from training.pretrain import SETTINGS
+from training.sampler import choose
+from training.settings import SETTINGS
 
 SESSIONS, BINS, CHANNELS = 10, 60_000, 96  # a minute each, 230 MB
 STEP_WINDOWS = 4  # of a training step, which is long enough
@@ -32,11 +32,11 @@ def contestants() -> Iterator[dict[str, Turn]]:
     network, settings = PRESETS["tiny"], SETTINGS["tiny"]
     with tempfile.TemporaryDirectory(prefix="phosphene-") as folder:
         sessions = open_sessions([_noise(Path(folder))], Path(folder) / "cache")
-        training, _ = split(sessions, network.bins)
+        drawer = Drawer(sessions, choose(sessions, network.bins, settings), network, settings, slice(None))
         plain = iter(DataLoader(_Plain(sessions, network), settings.batch, sampler=_Forever(len(sessions) * BINS // 2)))
-        step = _step(draw(sessions, training, network, replace(settings, batch=STEP_WINDOWS), 0), network)
+        step = _step(drawer.draw(0).split(STEP_WINDOWS)[0], network)
         yield {
-            "phosphene": (settings.batch, lambda i: draw(sessions, training, network, settings, i)),
+            "phosphene": (settings.batch, drawer.draw),
             "torch DataLoader": (settings.batch, lambda _: next(plain)),
             "tiny, a training step": (STEP_WINDOWS, lambda _: step()),
         }
@@ -85,9 +85,9 @@ def _step(batch: Batch, config: MaeConfig) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(network.parameters())
 
     def step() -> None:
-        rebuilt = network(batch.window, batch.usable, batch.keep, batch.session)[0]
+        rebuilt = network(batch.window, batch.usable, batch.keep, batch.row, batch.whole)[0]
         loss = reconstruction(rebuilt, batch.window, batch.masked)
-        loss = loss + 0.1 * correlation(rebuilt, batch.window, batch.usable)
+        loss = loss + 0.1 * correlation(rebuilt, batch.window, batch.usable, batch.masked)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

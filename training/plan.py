@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from training.batches import split
 from training.data import LEAST_SHARE, Session
+from training.sampler import split
 
 MOST_ROWS = 60  # more sessions than these are shown a row a date
 TRAINING, HELD_OUT = "training", "held out"

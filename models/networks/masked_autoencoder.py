@@ -58,6 +58,7 @@ PRESETS: dict[str, MaeConfig] = {
     "tiny": replace(PAPER, width=192, depth=6, heads=3, hidden=512, reconstructor_depth=2),
     "micro": replace(PAPER, width=128, depth=4, heads=2, hidden=384, reconstructor_depth=2),
     "live": replace(PAPER, width=128, depth=4, heads=2, hidden=384, reconstructor_depth=2, patch_bins=128),
+    "ci": replace(PAPER, width=64, depth=3, heads=2, head_width=32, hidden=192, reconstructor_depth=1, patch_bins=128),
     "nano": replace(PAPER, width=64, depth=2, heads=2, head_width=32, hidden=192, reconstructor_depth=1, patch_bins=64),
 }
 
@@ -132,12 +133,16 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
 
-    def forward(self, window: Tensor, usable: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, window: Tensor, usable: Tensor, keep: Tensor | None = None, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """
         Args:
             window: (batch, channels, bins), z units; unusable channels may hold anything, NaN included.
             usable: (batch, channels) bool.
             keep: (batch, kept) indices of the tokens to read, or None for all.
+            whole: the caller vouches that every token read is of a usable channel, which spares attention its mask
+                (with one, a GPU's fastest kernel is out of reach).
 
         Returns:
             latents (batch, kept, width) and which of them are of usable channels (batch, kept).
@@ -150,8 +155,10 @@ class Encoder(nn.Module):
             tokens = tokens.gather(1, keep[:, :, None].expand(-1, -1, config.width))
             visible = visible.gather(1, keep)
         x = torch.cat([self.registers.expand(batch, -1, -1), tokens], dim=1)
-        keys = torch.cat([visible.new_ones(batch, config.registers), visible], dim=1)
-        mask = keys[:, None, None, :].expand(-1, 1, x.shape[1], -1)  # spelled out: ONNX Attention does not broadcast it
+        mask = None
+        if not whole:
+            keys = torch.cat([visible.new_ones(batch, config.registers), visible], dim=1)
+            mask = keys[:, None, None, :].expand(-1, 1, x.shape[1], -1)  # spelled out: ONNX Attention broadcasts none
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)[:, config.registers :], visible
@@ -161,6 +168,12 @@ def pool(latents: Tensor, visible: Tensor) -> Tensor:
     """Mean of the visible latents, (batch, width): the embedding. NaN where nothing is visible."""
     weight = visible[:, :, None].to(latents.dtype)
     return (latents * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def pool_some(latents: Tensor, visible: Tensor) -> Tensor:
+    """As `pool`, for training: where nothing is visible the mean of whatever stands there. The loss leaves such a
+    window out, and a NaN that is left out would still make its gradient NaN."""
+    return pool(latents, visible | ~visible.any(dim=1, keepdim=True))
 
 
 class Reconstructor(nn.Module):
@@ -204,10 +217,16 @@ class MaskedAutoencoder(nn.Module):
         self.encoder = encoder
         self.reconstructor = reconstructor
 
-    def forward(self, window: Tensor, usable: Tensor, keep: Tensor, session: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, window: Tensor, usable: Tensor, keep: Tensor, session: Tensor, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Reconstruction (batch, channels, bins) and pooled latent (batch, width) of the kept tokens."""
-        latents, visible = self.encoder(window, usable, keep)
-        return self.reconstructor(latents, visible, keep, session), pool(latents, visible)
+        latents, visible = self.encoder(window, usable, keep, whole)
+        return self.reconstructor(latents, visible, keep, session), pool_some(latents, visible)
+
+    def embed(self, window: Tensor, usable: Tensor, keep: Tensor, whole: bool = False) -> Tensor:
+        """The pooled latent alone, as `forward` gives it."""
+        return pool_some(*self.encoder(window, usable, keep, whole))
 
 
 def build(config: MaeConfig) -> MaskedAutoencoder:

@@ -79,11 +79,14 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, windows and masks.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be trained on and held out.")] = False,
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda, or auto: the best that is here.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes on each node, a GPU each.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; torchrun or SLURM starts them.")] = 1,
 ) -> None:
-    """Pretrain the masked autoencoder on recordings."""
+    """Pretrain the masked autoencoder on recordings; docs/pretraining.md says what can be chosen."""
     from training.pretrain import pretrain
 
-    pretrain(data, out, preset, steps, settings, resume, seed, plan)
+    pretrain(data, out, preset, steps, settings, resume, seed, plan, accelerator, devices, nodes)
 
 
 def probe(

@@ -104,3 +104,29 @@ def test_impossible_sizes_are_refused():
         MaeConfig(patch_bins=17)
     with pytest.raises(ValueError, match="registers"):
         MaeConfig(registers=0)
+
+
+def test_where_all_is_usable_no_mask_is_needed(network: MaskedAutoencoder):
+    window, usable, keep = (
+        torch.randn(3, 10, 64),
+        torch.ones(3, 10, dtype=torch.bool),
+        torch.rand(3, 40).argsort(1)[:, :9],
+    )
+    session = torch.tensor([0, 1, 3])
+    masked, plain = (network(window, usable, keep, session, whole) for whole in (False, True))
+    for one, other in zip(masked, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.equal(plain[1], network.embed(window, usable, keep, whole=True))
+
+
+def test_a_window_with_nothing_to_see_spoils_no_gradient(network: MaskedAutoencoder):
+    window, usable, keep = (
+        torch.randn(2, 10, 64),
+        torch.ones(2, 10, dtype=torch.bool),
+        torch.rand(2, 40).argsort(1)[:, :9],
+    )
+    usable[0] = False
+    rebuilt, pooled = network(window, usable, keep, torch.tensor([0, 1]))
+    assert pooled.isfinite().all()
+    (rebuilt[1].square().sum() + pooled[1].sum()).backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in network.parameters())

@@ -20,9 +20,9 @@ from streaming.signal.settings import ChainSettings, NormaliserSettings
 from tests.training.sessions import CHANNELS, small_session
 from tests.training.test_data import write_mua
 from training import cache as making
-from training.batches import split
 from training.cache import cached
 from training.data import open_sessions, read_session
+from training.sampler import split
 from training.sessions import FORMAT, SessionHeader
 
 HOURS = 300

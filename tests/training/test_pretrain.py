@@ -1,8 +1,15 @@
-"""The training line: what a step sees, that it learns, and that a killed run goes on to the bit."""
+"""The training line: that it learns, that a run that ended goes on to the bit, and what becomes of bad input."""
 
 from __future__ import annotations
 
 import json
+import math
+import resource
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +19,20 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import OperatorFault, RigFault
-from models.networks.masked_autoencoder import PRESETS, MaeConfig, build
+from models.networks.masked_autoencoder import PRESETS, build
 from tests.training.sessions import CHANNELS, small_session
-from training.batches import assemble, draw, split
+from training.cross_session import CrossSession
 from training.data import Session, open_sessions
+from training.learner import groups, learning_rate
 from training.losses import reconstruction
-from training.pretrain import SETTINGS, learning_rate, load_encoder, pretrain, train
+from training.pretrain import SETTINGS, PretrainSettings, load_encoder, pretrain, read_settings, train
+from training.settings import override, to_toml
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=3)
 QUICK = replace(
     SETTINGS["nano"], steps=6, batch=4, warmup_steps=2, validate_every=3, validation_windows=8, precision="32-true"
 )
+COMPARING = replace(QUICK, cross_session_weight=0.05, sessions_per_batch=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +48,119 @@ def sessions(folder: Path) -> list[Session]:
     return open_sessions([folder], folder / "cache")
 
 
-def test_resume_is_bit_reproducible(tmp_path: Path, sessions: list[Session]):
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    for file in ("last.safetensors", "best.safetensors"):
+        ours, theirs = load_file(run / file), load_file(other / file)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert lines(run) == lines(other)
+
+
+# Going on ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [QUICK, COMPARING, replace(COMPARING, micro_batch=3)])
+@pytest.mark.parametrize("stop_at", [3, 4])
+def test_resume_is_bit_reproducible(tmp_path: Path, sessions: list[Session], settings: PretrainSettings, stop_at: int):
+    train(sessions, tmp_path / "straight", NETWORK, settings)
+    train(sessions, tmp_path / "ended", NETWORK, settings, stop_at=stop_at)
+    train(sessions, tmp_path / "ended", NETWORK, settings, resume=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "ended")
+
+
+def test_what_a_kill_left_behind_the_checkpoint_is_told_once(tmp_path: Path, sessions: list[Session]):
+    """Killed after the line of step 6, before its checkpoint was saved."""
     train(sessions, tmp_path / "straight", NETWORK, QUICK)
     train(sessions, tmp_path / "killed", NETWORK, QUICK, stop_at=3)
+    shutil.copy(tmp_path / "straight" / "metrics.jsonl", tmp_path / "killed")
     train(sessions, tmp_path / "killed", NETWORK, QUICK, resume=True)
-    for file in ("last.safetensors", "best.safetensors"):
-        straight, killed = (load_file(tmp_path / run / file) for run in ("straight", "killed"))
-        assert straight.keys() == killed.keys()
-        assert all(torch.equal(straight[name], killed[name]) for name in straight)
-    assert (tmp_path / "straight" / "metrics.jsonl").read_text() == (tmp_path / "killed" / "metrics.jsonl").read_text()
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+class Interrupting:
+    """A session at whose n-th window somebody presses Ctrl-C."""
+
+    def __init__(self, session: Session, n: int) -> None:
+        self._session, self._left, self._once = session, n, threading.Lock()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def windows(self, first_bins: np.ndarray, length: int):
+        with self._once:
+            self._left -= 1
+            if self._left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return self._session.windows(first_bins, length)
+
+
+def test_ctrl_c_ends_behind_a_whole_step_and_goes_on_to_the_bit(tmp_path: Path, sessions: list[Session]):
+    train(sessions, tmp_path / "straight", NETWORK, QUICK)
+    pressed: list = [Interrupting(sessions[0], 5), *sessions[1:]]
+    with pytest.raises(KeyboardInterrupt):
+        train(pressed, tmp_path / "ended", NETWORK, QUICK)
+    train(sessions, tmp_path / "ended", NETWORK, QUICK, resume=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "ended")
 
 
 def test_a_run_is_not_overwritten_nor_continued_otherwise(tmp_path: Path, sessions: list[Session]):
     train(sessions, tmp_path, NETWORK, QUICK, stop_at=1)
     with pytest.raises(OperatorFault, match="holds a run already"):
         train(sessions, tmp_path, NETWORK, QUICK)
-    with pytest.raises(OperatorFault, match="other settings"):
+    with pytest.raises(OperatorFault, match=r"other settings or sessions: found \[training\] rate = 0.002, .*1.0;"):
         train(sessions, tmp_path, NETWORK, replace(QUICK, rate=1.0), resume=True)
+    train(sessions, tmp_path, NETWORK, replace(QUICK, micro_batch=2), stop_at=2, resume=True)  # only where it is held
+
+
+def test_a_checkpoint_of_another_preset_or_other_sessions_is_refused(
+    tmp_path: Path, sessions: list[Session], folder: Path
+):
+    train(sessions, tmp_path / "nano", NETWORK, QUICK, stop_at=1)
+    other = replace(NETWORK, depth=1, width=32)
+    train(sessions, tmp_path / "other", other, QUICK, stop_at=1)
+    shutil.copy(tmp_path / "other" / "last.safetensors", tmp_path / "nano")
+    with pytest.raises(OperatorFault, match="another network: found width 32, depth 1, expected width 64, depth 2"):
+        train(sessions, tmp_path / "nano", NETWORK, QUICK, resume=True)
+    with pytest.raises(OperatorFault, match="of other sessions"):
+        train(sessions[::-1], tmp_path / "other", other, QUICK, resume=True)
+    with pytest.raises(OperatorFault, match="not a checkpoint"):
+        load_encoder(tmp_path / "other" / "last.safetensors")
+    (tmp_path / "nano" / "last.safetensors").write_bytes(b"half a file")
+    with pytest.raises(OperatorFault, match="cannot be gone on from"):
+        train(sessions, tmp_path / "nano", NETWORK, QUICK, resume=True)
+
+
+# Disk ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """As on a disk that is full: what is written beyond `size` fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_the_old_checkpoint_stands(tmp_path: Path, sessions: list[Session]):
+    train(sessions, tmp_path / "straight", NETWORK, QUICK)
+    train(sessions, tmp_path / "full", NETWORK, QUICK, stop_at=4)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "full").glob("*.safetensors")}
+    with files_end_at(300_000), pytest.raises(OperatorFault, match=r"could not be written.*--resume"):
+        train(sessions, tmp_path / "full", NETWORK, QUICK, resume=True)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "full").glob("*.safetensors")} == before
+    assert not list((tmp_path / "full").glob("*.draft"))
+    train(sessions, tmp_path / "full", NETWORK, QUICK, resume=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "full")
+
+
+# What it learns ------------------------------------------------------------------------------------------------------
 
 
 def test_it_learns(tmp_path: Path, sessions: list[Session]):
@@ -62,7 +168,7 @@ def test_it_learns(tmp_path: Path, sessions: list[Session]):
     settings = replace(QUICK, steps=300, batch=32, rate=3e-3, warmup_steps=20, validate_every=300)
     train(sessions, tmp_path, NETWORK, settings)
     z = sessions[2].z
-    (line,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    (line,) = lines(tmp_path)
     assert line["held_out"] < 0.8 * z.var()
 
 
@@ -83,100 +189,112 @@ def test_one_batch_can_be_learnt_by_heart():
     pytest.fail(f"reconstruction error {loss:.3f} after 200 steps")
 
 
-def test_cli_function_end_to_end(tmp_path: Path, folder: Path):
-    overrides = tmp_path / "settings.toml"
-    overrides.write_text('[training]\nbatch = 4\nvalidation_windows = 8\nprecision = "32-true"\n')
-    pretrain([folder], tmp_path / "run", preset="nano", steps=2, settings_file=overrides)
-    encoder, about = load_encoder(tmp_path / "run")
-    assert encoder.config.channels == CHANNELS
-    assert about["step"] == 2
-    assert about["sessions"]["participant"] == "tester"
-    pretrain([folder], tmp_path / "run", preset="nano", resume=True)  # already done: nothing moves
-    again, _ = load_encoder(tmp_path / "run" / "best.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
-    for preset, text, says in (("huge", "", "there are"), ("nano", "[network]\nwidht = 3", "widht")):
-        overrides.write_text(text)
-        with pytest.raises(OperatorFault, match=says):
-            pretrain([folder], tmp_path / "other", preset=preset, settings_file=overrides)
-    with pytest.raises(OperatorFault, match="not a checkpoint"):
-        load_encoder(folder)
+def test_what_it_says_of_itself(tmp_path: Path, sessions: list[Session]):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(sessions, tmp_path, NETWORK, replace(COMPARING, steps=20, validate_every=10))
+    for line in lines(tmp_path):
+        assert line["above_floor"] < line["cross_session"] < 10
+        assert 1 < line["participation"] < line["rank"] < 8
+        assert line["training"] > 0
+        assert line["gradient"] > 0
+    curves = EventAccumulator(str(tmp_path / "tensorboard"))
+    curves.Reload()
+    tags = curves.Tags()
+    assert {"training", "held_out", "above_floor", "rank", "gradient", "rate"} <= set(tags["scalars"])
+    assert [point.step for point in curves.Scalars("held_out")] == [10, 20]
+    assert [image.step for image in curves.Images("reconstruction")] == [10, 20]
 
 
-def test_masks_are_those_of_the_paper():
-    usable = np.ones((5, 96), bool)
-    batch = _drawn(MaeConfig(), usable)
-    assert batch.keep.shape == (5, 192)
-    assert (batch.masked.sum(dim=(1, 2)) == 576).all()
-    assert all(len(set(row.tolist())) == 192 for row in batch.keep)
-    assert len({tuple(row.tolist()) for row in batch.keep}) == 5
+@pytest.mark.parametrize(
+    ("network", "changes"),
+    [
+        ({"bins": 256}, {}),
+        ({"bins": 512, "patch_bins": 16}, {}),
+        ({"patch_bins": 16}, {"masking": "blocks"}),
+        ({"patch_bins": 16}, {"masking": "tubes", "electrode_dropout": 0.1}),
+        ({}, {"precision": "bf16-mixed", "correlation_over": "masked"}),
+        ({}, {"cross_session_norm": "mean", "correlation_over": "window"}),
+        ({}, {"cross_session_norm": "balanced", "cross_session_embedding": "projector", "micro_batch": 1}),
+        ({}, {"shuffle_time": True}),
+        ({}, {"deterministic": True}),
+    ],
+)
+def test_options_train_and_can_be_loaded(tmp_path: Path, sessions: list[Session], network: dict, changes: dict):
+    config = replace(NETWORK, **network)
+    try:
+        train(sessions, tmp_path, config, replace(COMPARING, steps=2, **changes))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    encoder, about = load_encoder(tmp_path)
+    assert encoder.config == config
+    assert all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
+    assert about["training"].items() >= changes.items()
+    assert math.isfinite(lines(tmp_path)[0]["held_out"])
 
 
-def test_dead_channels_are_neither_seen_nor_rebuilt():
-    usable = np.ones((5, 96), bool)
-    usable[:, 10:40] = False
-    batch = _drawn(MaeConfig(), usable)
-    assert not batch.masked[:, 10:40].any()
-    channels = batch.keep // 8
-    assert not ((channels >= 10) & (channels < 40)).any()
+def test_bfloat16_costs_little(tmp_path: Path, sessions: list[Session]):
+    for precision in ("32-true", "bf16-mixed"):
+        train(sessions, tmp_path / precision, NETWORK, replace(COMPARING, precision=precision))
+    for full, half in zip(lines(tmp_path / "32-true"), lines(tmp_path / "bf16-mixed"), strict=True):
+        for name in ("training", "held_out", "cross_session"):
+            assert half[name] == pytest.approx(full[name], rel=0.02)
 
 
-def _drawn(network: MaeConfig, usable: np.ndarray):
-    class Constant:
-        def windows(self, first_bins: np.ndarray, length: int):
-            return np.zeros((len(first_bins), 96, length), np.float32), usable[first_bins]
-
-    settings = replace(SETTINGS["paper"], batch=len(usable))
-    fake = [Constant()]
-    windows = [(0, k) for k in range(len(usable))]
-    return assemble(fake, windows, network, settings, np.random.default_rng(0))  # type: ignore[arg-type]
-
-
-def test_a_sample_is_the_same_in_a_batch_of_any_size(sessions: list[Session]):
-    training, _ = split(sessions, 128)
-    small, large = (draw(sessions, training, NETWORK, replace(QUICK, batch=n), step=7) for n in (3, 9))
-    assert torch.equal(small.window, large.window[:3])
-    assert torch.equal(small.keep, large.keep[:3])
-    assert torch.equal(small.session, large.session[:3])
-    other = draw(sessions, training, NETWORK, replace(QUICK, batch=3), step=8)
-    assert not torch.equal(small.keep, other.keep)
+def test_the_cross_session_loss_starts_near_its_floor(tmp_path: Path, sessions: list[Session]):
+    """b is calibrated on the first batch; what is left above the floor is the spread of an untrained embedding."""
+    train(sessions, tmp_path, NETWORK, replace(COMPARING, steps=1))
+    (line,) = lines(tmp_path)
+    prior = -(8 * math.log(8 / 12) + 4 * math.log(4 / 12)) / 4  # two sessions by two windows: 8 pairs of 12 differ
+    assert line["cross_session"] - line["above_floor"] == pytest.approx(prior, rel=1e-5)
+    assert 0 < line["above_floor"] < prior
+    state = load_file(tmp_path / "last.safetensors")
+    assert float(state["cross_session.log_t"]) == pytest.approx(math.log(10), abs=0.01)
+    assert float(state["cross_session.bias"]) < 0  # embeddings point the same way
 
 
-def test_held_out_are_the_last_four_dates(tmp_path: Path):
-    for k in range(7):
-        small_session(
-            tmp_path, f"s{k}", date=f"2031-01-{1 + k // 2:02d}" if k < 4 else f"2031-02-0{k}", seconds=1, seed=k
-        )
-    sessions = open_sessions([tmp_path], tmp_path)
-    training, held_out = split(sessions, 128)  # dates: two of two sessions, then three of one
-    assert sorted(training) == [0, 1]
-    assert sorted(held_out) == [2, 3, 4, 5, 6]
+def test_learning_rate_warms_up_and_falls_to_its_end():
+    settings = SETTINGS["paper"]
+    rates = [learning_rate(step, settings) for step in (0, 4_999, 5_000, 502_500, 1_000_000)]
+    assert rates == pytest.approx([1e-4 / 5000, 1e-4, 1e-4, 5.5e-5, 1e-5])
 
 
-@pytest.mark.parametrize(("n", "held"), [(2, [1]), (3, [2]), (6, [4, 5])])
-def test_with_few_dates_the_last_sessions_are_held_out(tmp_path: Path, n: int, held: list[int]):
-    sessions = [small_session(tmp_path, f"s{k}", seconds=1) for k in range(n)]
-    training, held_out = split(sessions, 128)
-    assert sorted(held_out) == held
-    assert sorted([*training, *held_out]) == list(range(n))
+def test_weight_decay_is_on_matrices_only():
+    network = build(NETWORK)
+    parts = torch.nn.ModuleDict({"network": network, "cross_session": CrossSession(64, embedding="projector")})
+    decayed, others = groups(parts, 0.05)
+    names = {id(parameter): name for name, parameter in parts.named_parameters()}
+    assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed["params"])
+    spared = {names[id(p)] for p in others["params"]}
+    assert {"network.encoder.registers", "network.reconstructor.sessions.weight"} <= spared
+    assert {"network.encoder.positions.space", "cross_session.log_t", "cross_session.bias"} <= spared
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert len(decayed["params"]) + len(others["params"]) == len(list(parts.parameters()))
 
 
-def test_a_single_session_is_split_in_time(tmp_path: Path):
-    training, held_out = split([small_session(tmp_path, seconds=2)], 128)
-    assert training[0][-1] + 128 <= 1600 <= held_out[0][0]
-    with pytest.raises(OperatorFault, match="longer recordings"):
-        split([small_session(tmp_path, "short", seconds=0.4)], 128)
+# Bad input -----------------------------------------------------------------------------------------------------------
 
 
-def test_windows_over_lost_bins_are_never_drawn(tmp_path: Path):
-    session = small_session(tmp_path, seconds=2)
-    usable = np.array(session.usable)
-    usable[1000:1010] = False
-    usable[1500] = np.arange(CHANNELS) < 3  # still some channels: a window like any other
-    with_gap = Session(session.header, session.z, usable)
-    starts = with_gap.allowed(128)
-    assert np.asarray(starts).tolist() == [*range(1000 - 128 + 1), *range(1010, 2000 - 128 + 1)]
-    _, channels = with_gap.windows(np.array([1450]), 128)
-    assert channels.sum() == 3
+def test_a_loss_that_is_no_number_names_its_step_and_changes_nothing(tmp_path: Path, sessions: list[Session]):
+    with pytest.raises(OperatorFault, match=r"step 2: found reconstruction loss \S+ and gradient nan.*lower the rate"):
+        train(sessions, tmp_path, NETWORK, replace(QUICK, rate=1e30, warmup_steps=0))
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_sessions_without_a_working_channel_are_no_data(tmp_path: Path):
+    dead = [small_session(tmp_path, f"s{k}", seconds=2, seed=k) for k in range(2)]
+    dead = [Session(one.header, one.stored, np.zeros(one.usable.shape, bool)) for one in dead]
+    with pytest.raises(OperatorFault, match="no valid window"):
+        train(dead, tmp_path / "run", NETWORK, QUICK)
+
+
+def test_windows_in_which_no_channel_works_throughout_do_no_harm(tmp_path: Path, sessions: list[Session]):
+    """Every bin has a channel, no channel has them all: such a window is in no loss, and spoils no gradient."""
+    shape = sessions[0].usable.shape
+    in_turns = np.arange(shape[0])[:, None] // 10 % CHANNELS == np.arange(CHANNELS)
+    spoiled = [Session(sessions[0].header, sessions[0].stored, in_turns), *sessions[1:]]
+    train(spoiled, tmp_path, NETWORK, COMPARING)
+    assert all(math.isfinite(value) for line in lines(tmp_path) for value in line.values())
 
 
 def test_sessions_of_another_chain_or_array_are_refused(tmp_path: Path):
@@ -191,19 +309,54 @@ def test_sessions_of_another_chain_or_array_are_refused(tmp_path: Path):
         open_sessions([tmp_path], tmp_path)
 
 
-def test_learning_rate_warms_up_and_falls_to_its_end():
-    settings = SETTINGS["paper"]
-    rates = [learning_rate(step, settings) for step in (0, 4_999, 5_000, 502_500, 1_000_000)]
-    assert rates == pytest.approx([1e-4 / 5000, 1e-4, 1e-4, 5.5e-5, 1e-5])
+# The command ---------------------------------------------------------------------------------------------------------
 
 
-def test_weight_decay_is_on_matrices_only():
-    from training.pretrain import _groups
+def test_cli_function_end_to_end(tmp_path: Path, folder: Path):
+    overrides = tmp_path / "settings.toml"
+    overrides.write_text('[training]\nbatch = 4\nvalidation_windows = 8\nprecision = "32-true"\n')
+    pretrain([folder], tmp_path / "run", preset="nano", steps=2, settings_file=overrides)
+    encoder, about = load_encoder(tmp_path / "run")
+    assert encoder.config.channels == CHANNELS
+    assert about["step"] == 2
+    assert about["sessions"]["participant"] == "tester"
+    pretrain([folder], tmp_path / "run", preset="nano", resume=True)  # already done: nothing moves
+    again, _ = load_encoder(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), again.parameters(), strict=True))
+    with pytest.raises(OperatorFault, match="not a checkpoint"):
+        load_encoder(folder)
 
-    network = build(NETWORK)
-    decayed, others = _groups(network, 0.05)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed["params"])
-    spared = {names[id(p)] for p in others["params"]}
-    assert {"encoder.registers", "reconstructor.sessions.weight", "encoder.positions.space"} <= spared
-    assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[network]\nwidht = 3", "widht"),
+        ("[netwrok]", "netwrok"),
+        ("[training]\nsteps = 0", "steps = 0, expected 1 or more"),
+        ('[training]\nsteps = "many"', "steps = 'many', expected a int"),
+        ("[training]\nmask_ratio = 75", "mask_ratio = 75, expected a share"),
+        ('[training]\nmasking = "stripes"', "masking = 'stripes', expected one of: random, tubes, blocks"),
+        ('[training]\nprecision = "16-mixed"', "precision = '16-mixed'"),
+        ("[training]\ncross_session_weight = 0.1", "sessions_per_batch = 0, expected 2 or more"),
+        ('[training]\nmasking = "blocks"', "2 of 2 patches"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, folder: Path, text: str, says: str):
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(OperatorFault, match=says):
+        pretrain([folder], tmp_path / "run", preset="nano", settings_file=tmp_path / "settings.toml")
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_presets_that_are_not_there_are_refused(tmp_path: Path, folder: Path):
+    with pytest.raises(OperatorFault, match="there are: paper"):
+        pretrain([folder], tmp_path, preset="huge")
+    assert SETTINGS.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("preset", SETTINGS)
+def test_settings_come_back_from_their_file(tmp_path: Path, preset: str):
+    (tmp_path / "settings.toml").write_text(to_toml(PRESETS[preset], SETTINGS[preset], {}))
+    found = read_settings(tmp_path / "settings.toml")
+    assert override(PRESETS["paper"], found["network"], "network") == PRESETS[preset]
+    assert override(SETTINGS["paper"], found["training"], "training") == SETTINGS[preset]
