@@ -58,7 +58,8 @@ class Rest:
         return None
 
     def markers(self) -> list[tuple[int, Marker]]:
-        return [(at - self._first, marker) for at, marker in self._source.markers() if at >= self._first]
+        """Those from before sample 0 too: the end of a train that ran then lies behind it."""
+        return [(at - self._first, marker) for at, marker in self._source.markers()]
 
 
 def envelopes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ RATE_HZ = 1000.0
 T0 = 50.0
 BEGAN = {0: 0, 1: 700}  # samples of the recording with which the epochs begin
 SECONDS = 4.6  # the trial's train begins at 4.1
+TRIES = 4  # a machine that is busy otherwise may miss much of a stream; what it hears agrees all the same
 
 
 def predicted(last_sample: int, probability: float | None, flags: tuple[str, ...] = ()) -> Prediction:
@@ -54,19 +56,20 @@ def frame(
 
 
 def test_what_is_compared_and_what_is_counted() -> None:
-    offline = [predicted(9, None, ("settling",)), *(predicted(9 + 10 * k, 0.5) for k in range(1, 6))]
+    offline = [predicted(9, None, ("settling",)), *(predicted(9 + 10 * k, 0.5) for k in range(1, 7))]
     frames = [
         frame(9, None, ("settling",)),
         frame(19, 0.5),
         frame(29, 0.75),  # off by a quarter
         frame(39, None, ("backlog",)),  # of the moment
+        frame(59, 0.5, ("overload",)),  # windows before it are missing, its value is good
         frame(49, 0.5, off=0.5),  # between two samples
         frame(55, 0.5),  # no window ends there
         frame(9, 0.5, epoch=1),  # of a later connection
     ]
     expected = {(0, one.last_sample): one for one in offline} | {(1, 9): predicted(9, 0.5)}
     found = compare(expected, frames, BEGAN, T0, RATE_HZ)
-    assert (found["windows"], found["missed"], found["compared"]) == (7, 2, 4)
+    assert (found["windows"], found["missed"], found["compared"]) == (8, 2, 5)
     assert (found["not_compared"], found["off_the_grid"]) == (1, 2)
     assert found["largest_probability_difference"] == found["largest_embedding_difference"] == 0.25
     assert found["null_embeddings_by_flags"] == {"settling": 1}
@@ -89,36 +92,46 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_live_is_the_file(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "envelopes", lambda *_: {})  # the next test's
-    said = parity(recording, seconds=SECONDS)["predictions"]
-    assert said["probabilities"] > 0
-    assert said["compared"] > 0
+def agree(said: dict[str, Any]) -> None:
+    """Whatever was heard is what the file says."""
     assert said["largest_probability_difference"] <= 1e-5
     assert said["largest_embedding_difference"] <= 1e-5 * said["largest_embedding_value"]
     assert said["null_on_one_side"] == said["other_flags"] == said["off_the_grid"] == 0
-    assert said["null_embeddings_by_flags"]["blanking"] > 0
+
+
+def test_live_is_the_file(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "envelopes", lambda *_: {})  # the next test's
+    for _ in range(TRIES):
+        said = parity(recording, seconds=SECONDS)["predictions"]
+        agree(said)
+        if said["probabilities"] and said["null_embeddings_by_flags"].get("blanking"):
+            return
+    pytest.fail(f"heard too little of the stream, {TRIES} times; last {said}")
 
 
 def test_behind_a_pause_live_is_the_file_from_there_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool, "envelopes", lambda *_: {})
     labels = [f"e{k + 1}" for k in range(96)]
     parts = [(0, counts(60_000, 96, 1)), (90_000, counts(120_000, 96, 2))]  # a second's pause
-    said = parity(write_nsx(tmp_path / "a.ns6", parts, labels))["predictions"]
-    assert len(said["began"]) == 2
-    assert said["began"][1] >= 90_000
-    assert said["embeddings"] > 100
-    assert said["largest_embedding_difference"] <= 1e-5 * said["largest_embedding_value"]
-    assert said["null_on_one_side"] == said["other_flags"] == said["off_the_grid"] == 0
+    file = write_nsx(tmp_path / "a.ns6", parts, labels)
+    for _ in range(TRIES):
+        said = parity(file)["predictions"]
+        agree(said)
+        if len(said["began"]) > 1 and said["began"][-1] >= 90_000 and said["embeddings"] > 100:
+            return
+    pytest.fail(f"heard too little of the stream, {TRIES} times; last {said}")
 
 
 def test_the_live_envelope_is_the_file_that_mua_writes(recording: Path) -> None:
     opened = open_recording(recording, pace=None).recording
-    found = envelopes(Player(recording, seconds=SECONDS), opened, ChainSettings(), None, None)
+    for _ in range(TRIES):
+        found = envelopes(Player(recording, seconds=SECONDS), opened, ChainSettings(), None, None)["connections"]
+        for heard in found:
+            assert heard.get("largest_difference_from_mua_uv", 0.0) == 0.0
+            assert heard["largest_envelope_difference_uv"] == 0.0
+            assert heard["largest_z_difference"] == 0.0
+        if found and found[0]["first_sample"] == 0 and found[0]["bins"] > 4000:
+            break
+    else:
+        pytest.fail(f"heard too little of the stream, {TRIES} times; last {found}")
     opened.close()
-    (whole,) = found["connections"]
-    assert whole["first_sample"] == 0
-    assert whole["bins"] > 4000
-    assert whole["largest_difference_from_mua_uv"] == 0.0
-    assert whole["largest_envelope_difference_uv"] == 0.0
-    assert whole["largest_z_difference"] == 0.0
