@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, Manifest, PrecisionName, ProviderName, verify
 from models.decoder import Decoded
 from models.errors import BundleFault, OperatorFault
 from models.onnx_file import refuse_external_data
+from models.runtime import ort
 
 _PROVIDERS: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -44,9 +44,9 @@ def doctor() -> bool:
     except (ImportError, RuntimeError, OSError) as error:
         say(False, "liblsl", f"{str(error).splitlines()[0]}; install liblsl, or set PYLSL_LIB to it")
     try:
-        import onnxruntime
+        from models.runtime import ort
 
-        say(True, "providers", ", ".join(onnxruntime.get_available_providers()))
+        say(True, "providers", ", ".join(ort.get_available_providers()))
     except ImportError:
         say(False, "providers", "ONNX Runtime is not installed; pip install 'phosphene[cpu]' (or [gpu])")
         return False

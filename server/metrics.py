@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from streaming.gate import GateStatistics
+from streaming.gate_status import GateStatistics
 from streaming.live import LiveStatus, State
 from streaming.predictions import Flag, Prediction
 from streaming.states import State as TriggerState

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime as ort
 import sklearn
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ from models.bundle import (
 from models.bundle import Calibration as Platt
 from models.errors import BundleFault
 from models.onnx_decoder import OnnxDecoder
+from models.runtime import ort
 from streaming.chunk import ArrayMap
 from streaming.pipeline import EVOKED_START_BINS
 from training.heads import Heads, replace_heads

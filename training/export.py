@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from models.bundle import (
     ArrayIdentity,
@@ -27,6 +26,7 @@ from models.bundle import (
 )
 from models.errors import OperatorFault
 from models.export import FoldedProbe, export_onnx, quantize_int8, reference
+from models.runtime import ort
 from streaming.chunk import ArrayMap
 from training.frozen import read
 from training.pretrain import load_encoder

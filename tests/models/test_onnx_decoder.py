@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from models.bundle import Golden, Precision, verify
 from models.errors import BundleFault, OperatorFault
 from models.export import reference
 from models.onnx_decoder import OnnxDecoder, open_bundle
+from models.runtime import ort
 from tests.models import bundles
 from tests.models.bundles import BINS, CHANNELS, small_bundle, windows
 
