@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -48,7 +49,7 @@ class Readout:
 
     def probability(self, features: Features) -> NDArray[np.float64]:
         weight, bias = self.folded()
-        return 1 / (1 + np.exp(-(features @ weight + bias)))
+        return np.asarray(expit(features @ weight + bias))
 
     def folded(self) -> tuple[NDArray[np.float64], float]:
         """Scaler, regression and calibration as one weight vector and bias, in front of the sigmoid."""

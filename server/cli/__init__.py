@@ -10,7 +10,7 @@ import threading
 import typer
 
 from models.errors import Fault, OperatorFault
-from server.cli import experiment, journal, offline, serving, session
+from server.cli import evaluate, experiment, journal, offline, serving, session
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (*serving.COMMANDS, *offline.COMMANDS, *session.COMMANDS, *experiment.COMMANDS):
+for command in (*serving.COMMANDS, *offline.COMMANDS, *session.COMMANDS, *evaluate.COMMANDS, *experiment.COMMANDS):
     app.command()(command)
 app.add_typer(journal.app, name="journal")
 

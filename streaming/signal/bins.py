@@ -44,9 +44,7 @@ class Rings:
         """How many channels were in the mask and alive in this bin."""
         return int(self.facts[at % len(self.facts)] >> kn.COUNT_SHIFT)
 
-    def read(
-        self, first_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0
-    ) -> int:
+    def read(self, first_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0) -> int:
         """Copy z of the bins from `first_bin` on into `window` (channels, bins), and which channels are usable
         throughout into `usable` (channels,); returns the reasons of all of them together.
 

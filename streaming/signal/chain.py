@@ -136,9 +136,7 @@ class SignalChain:
         """An expected blank is open: what is decoded now may turn out to rest on an artifact."""
         return self._timeline.awaits_marker
 
-    def window(
-        self, last_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0
-    ) -> int:
+    def window(self, last_bin: int, window: NDArray[np.float32], usable: NDArray[np.bool_], may_settle: int = 0) -> int:
         """Copy the z values of the bins that end with `last_bin` into `window` (channels, bins), and which channels are
         usable throughout into `usable` (channels,). Returns, as bits, the reasons not to vouch for it; 0: whole, but
         for as many as `may_settle` bins at its beginning (see Rings.read).

@@ -33,25 +33,19 @@ def describe(found: pylsl.StreamInfo) -> str:
     return f"{found.name()!r} (source_id {found.source_id()!r}, host {found.hostname()!r}, uid {found.uid()[:8]})"
 
 
-def read_header(found: pylsl.StreamInfo, n_channels: int | None = None, rate_hz: float | None = None) -> Header:
-    """The full header of a stream, checked against what is `n_channels` and `rate_hz` expected (None: any).
+def read_header(found: pylsl.StreamInfo) -> Header:
+    """The full header of a stream. Whether it is the bundle's is not asked here.
 
     Raises:
-        RigFault: wrong channel count, rate, data type or unit, or no labels.
+        RigFault: wrong rate, data type or unit, or no labels.
     """
     where = f"LSL stream {describe(found)}"
-    if n_channels is not None and found.channel_count() != n_channels:
-        raise RigFault(
-            f"{where}: found {found.channel_count()} channels, expected {n_channels}; send the bundle's array"
-        )
     rate = found.nominal_srate()
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise RigFault(
             f"{where}: found a rate of {rate:g} Hz, expected {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz of raw "
             "broadband"
         )
-    if rate_hz is not None and rate != rate_hz:
-        raise RigFault(f"{where}: found a rate of {rate:g} Hz, expected {rate_hz:g} Hz as the bundle was fitted to")
     formats: dict[int, Literal["int16", "float32"]] = {pylsl.cf_int16: "int16", pylsl.cf_float32: "float32"}
     dtype = formats.get(found.channel_format())
     if dtype is None:

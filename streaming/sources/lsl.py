@@ -42,12 +42,9 @@ class LslSource:
     def __init__(
         self,
         predicate: str = "name='UtahArray'",
-        n_channels: int | None = None,
-        rate_hz: float | None = None,
         event_predicate: str = "name='StimEvents'",
     ) -> None:
         self._predicate = predicate
-        self._expected = (n_channels, rate_hz)
         self._counters = SourceCounters()
         self._header: Header | None = None
         self._inlet: pylsl.StreamInlet | None = None
@@ -147,7 +144,7 @@ class LslSource:
                 return False
             try:
                 if header is None:
-                    header = read_header(inlet.info(timeout=POLL_S), *self._expected)
+                    header = read_header(inlet.info(timeout=POLL_S))
                 if correction is None:
                     correction = inlet.time_correction(timeout=POLL_S)
             except NoAnswer:

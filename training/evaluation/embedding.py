@@ -1,13 +1,18 @@
-"""Windows to embeddings: what a frozen encoder says of each, its tokens pooled in one of four ways.
+"""Windows to embeddings: the tokens of a frozen encoder pooled in one of five ways, all without labels.
 
-mean              of the visible tokens: the paper's
-mean_and_spread   and their standard deviation
-registers         the encoder's registers side by side
-attention         a weighted mean for each of a few learned queries, see `attention`
+    mean              of the visible tokens: the paper's
+    mean_and_spread   and their standard deviation
+    registers         the encoder's registers side by side
+    attention         a weighted mean for each of a few learned queries, see `attention`
+    place             mean and spread, each channel's tokens in their few leading directions, and the products of the
+                      leading components of those: what is quadratic, or weighted by place, a mean forgets
+
+Each can be read as it is, or by its slow directions (`slow`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,49 +21,102 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.masked_autoencoder import Encoder, pool
-from training.evaluation.attention import AttentionPool
+from training.evaluation import attention
 from training.evaluation.features import Windows
+from training.evaluation.rest import Rest
 
-POOLINGS = ("mean", "mean_and_spread", "registers", "attention")
+POOLINGS = ("mean", "mean_and_spread", "registers", "attention", "place")
 BATCH = 32
+DIRECTIONS = 8  # of a token, kept at each place
+PRODUCTS = 24  # components, whose products are taken
+LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
+Array = NDArray[np.float32]
 
 
-def embeddings(
-    encoder: Encoder, windows: Windows, usable: NDArray[np.bool_], attention: AttentionPool | None = None
-) -> dict[str, NDArray[np.float32]]:
-    """(n, …) for each pooling, every usable channel visible, as live; without `attention` there is none of that."""
-    found: dict[str, list[Any]] = {}
-    for k in range(0, len(windows), BATCH):
-        # windows are kept as float16 on disk
-        batch = torch.from_numpy(np.asarray(windows[k : k + BATCH], np.float32))
-        latents, registers, visible = tokens(encoder, batch, torch.from_numpy(usable[k : k + BATCH]))
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """What is learned from resting windows: `queries` (queries, width); `usual` the mean tokens (tokens, width);
+    `directions` (width, 8) of a token about them; `centre` (channels · 8,) and `components` (channels · 8, 24) of the
+    places."""
+
+    queries: Array
+    usual: Array
+    directions: Array
+    centre: Array
+    components: Array
+
+    def __call__(self, latents: Tensor, registers: Tensor, visible: Tensor) -> dict[str, Tensor]:
+        """(n, …) by name."""
+        queries, usual, directions, centre, components = (torch.from_numpy(value) for value in vars(self).values())
         mean = pool(latents, visible)
-        pooled = {
+        away = (latents - mean[:, None]).square() * visible[:, :, None]
+        both = torch.cat([mean, (away.sum(dim=1) / visible.sum(dim=1, keepdim=True)).sqrt()], dim=1)
+        places = _places(latents, visible, usual, directions, len(centre) // directions.shape[1])
+        component = (places - centre) @ components
+        i, j = torch.triu_indices(component.shape[1], component.shape[1])
+        return {
             "mean": mean,
-            "mean_and_spread": torch.cat([mean, _spread(latents, visible, mean)], dim=1),
+            "mean_and_spread": both,
             "registers": registers.flatten(1),
+            "attention": attention.attend(latents, visible, queries),
+            "place": torch.cat([both, places, component[:, i] * component[:, j]], dim=1),
         }
-        if attention is not None:
-            with torch.no_grad():
-                pooled["attention"] = attention(latents, visible)
-        for name, value in pooled.items():
-            found.setdefault(name, []).append(value.numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def learned(encoder: Encoder, rest: Rest) -> Pooling:
+    config = encoder.config
+    most = max(64, LEARNED_FROM // (config.tokens * config.width))
+    chosen = np.linspace(0, len(rest.first) - 1, min(most, len(rest.first))).astype(int)
+    usable = rest.usable[chosen]
+    visible = torch.from_numpy(usable).repeat_interleave(config.patches, dim=1)
+    first, second = (_latents(encoder, windows[chosen], usable) for windows in (rest.first, rest.second))
+    queries = attention.learn(first, second, visible, torch.from_numpy(rest.session[chosen]))
+    first = first.float()
+    usual = first.mean(dim=0)
+    away = ((first - usual) * visible[:, :, None]).flatten(0, 1)
+    directions = _leading(away, DIRECTIONS)
+    places = _places(first, visible, usual, directions, config.channels)
+    centre = places.mean(dim=0)
+    components = _leading(places - centre, PRODUCTS)
+    components = components / ((places - centre) @ components).std(dim=0)
+    return Pooling(*(value.numpy() for value in (queries, usual, directions, centre, components)))
+
+
+def _places(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, channels: int) -> Tensor:
+    """Each channel's tokens less their usual, averaged over the window, in a few directions: (n, channels · 8)."""
+    away = (latents - usual) * visible[:, :, None]
+    return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
+
+
+def _leading(values: Tensor, n: int) -> Tensor:
+    """The n directions, (columns, n), in which rows vary most, the first one first."""
+    return torch.linalg.eigh(values.T @ values)[1][:, -n:].flip(1)
 
 
 @torch.no_grad()
-def tokens(encoder: Encoder, windows: Tensor, usable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def tokens(encoder: Encoder, windows: Windows, usable: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
     """Latents (n, tokens, width), registers (n, registers, width), which tokens are visible (n, tokens)."""
-    kept = []
+    kept: list[Tensor] = []
     # the encoder returns its tokens only; the registers leave its last norm together with them
     hook = encoder.norm.register_forward_hook(lambda module, given, out: kept.append(out))
     try:
-        latents, visible = encoder(windows, usable)
+        latents, visible = encoder(torch.from_numpy(np.asarray(windows, np.float32)), torch.from_numpy(usable))
     finally:
         hook.remove()
     return latents, kept[0][:, : encoder.config.registers], visible
 
 
-def _spread(latents: Tensor, visible: Tensor, mean: Tensor) -> Tensor:
-    away = (latents - mean[:, None]).square() * visible[:, :, None]
-    return (away.sum(dim=1) / visible.sum(dim=1, keepdim=True)).sqrt()
+def _latents(encoder: Encoder, windows: Windows, usable: NDArray[np.bool_]) -> Tensor:
+    batches = (slice(k, k + BATCH) for k in range(0, len(windows), BATCH))
+    return torch.cat([tokens(encoder, windows[rows], usable[rows])[0].half() for rows in batches])
+
+
+def embeddings(encoder: Encoder, pooling: Pooling, windows: Windows, usable: NDArray[np.bool_]) -> dict[str, Array]:
+    """By name of the pooling, (n, …) each; every usable channel visible, as live."""
+    found: dict[str, list[Any]] = {}
+    for k in range(0, len(windows), BATCH):
+        with torch.no_grad():
+            pooled = pooling(*tokens(encoder, windows[k : k + BATCH], usable[k : k + BATCH]))
+        for name, value in pooled.items():
+            found.setdefault(name, []).append(value.numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}

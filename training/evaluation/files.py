@@ -19,16 +19,15 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.report import Measured, read_outcome
-from training.evaluation.settings import Measures
-from training.evaluation.subject import Subject, embedding_file, load, outcome_file, resting_file
+from training.evaluation.subject import Subject
 
 KEPT = ("session", "onset_s", "electrode", "current_ua", "perceived")
 
 
-def write(out: Path, result: dict[str, Any], measured: list[Measured], measures: Measures) -> None:
+def write(out: Path, result: dict[str, Any], measured: list[Measured]) -> None:
     for one in measured:
-        _write_trials(out / "trials", one.subject, measures)
-        _write_embeddings(out / "embeddings", one.subject, measures)
+        _write_trials(out / "trials", one.subject)
+        _write_embeddings(out / "embeddings", one.subject)
         for name, file in one.subject.encoders.items():
             if (curve := file.with_suffix(".jsonl")).exists():
                 (out / "training").mkdir(parents=True, exist_ok=True)
@@ -39,28 +38,28 @@ def write(out: Path, result: dict[str, Any], measured: list[Measured], measures:
     os.replace(draft, out / "result.json")
 
 
-def _write_trials(folder: Path, subject: Subject, measures: Measures) -> None:
+def _write_trials(folder: Path, subject: Subject) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for asked in subject.questions:
-        seen, layout = load(subject, asked)
+        seen, layout = subject.load(asked)
         part = np.full(len(layout.session), "training", "U8")
         part[layout.later], part[layout.new] = "later", "new"
         told = {
-            name: read_outcome(outcome_file(subject, asked, name, measures)).pooled.probability.astype(np.float32)
-            for name in subject.rows()
+            row.name: read_outcome(subject.outcome_file(asked, row)).pooled.probability.astype(np.float32)
+            for row in subject.rows
         }
         told |= {f"observer_{name}": value.astype(np.float32) for name, value in seen.observers.items()}
         kept = {name: getattr(seen.trials, name) for name in KEPT}
         np.savez_compressed(folder / f"{subject.name}-{'-'.join(asked)}.npz", part=part, **kept, **told)
 
 
-def _write_embeddings(folder: Path, subject: Subject, measures: Measures) -> None:
+def _write_embeddings(folder: Path, subject: Subject) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for asked in subject.questions:
-        with np.load(embedding_file(subject, asked, "mae", measures)) as stored:
+        with np.load(subject.embedded_file(asked, "mae")) as stored:
             mean = stored["mean"].astype(np.float16)
         np.savez_compressed(folder / f"{subject.name}-{'-'.join(asked)}.npz", embedding=mean)
-    shutil.copy(resting_file(subject, "mae"), folder / f"{subject.name}-rest.npz")
+    shutil.copy(subject.resting_file("mae"), folder / f"{subject.name}-rest.npz")
 
 
 def _write_curves(out: Path, measured: list[Measured]) -> None:

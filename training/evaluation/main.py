@@ -17,20 +17,63 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from models.networks.masked_autoencoder import MaeConfig
 from training.evaluation import files
+from training.evaluation.costs import cost_s
+from training.evaluation.plan import measure, show
+from training.evaluation.recorded import recorded
 from training.evaluation.report import Measured, over_participants
 from training.evaluation.settings import Measures, Simulated
 from training.evaluation.steps import Step
+from training.evaluation.study import check, network, settings
 from training.evaluation.work import Work, do, simulated
 from training.experiment_sessions import in_order
+from training.pretrain import PretrainSettings, load_encoder
 
 POLL_S = 1.0
 
 
-def evaluate_simulated(out: Path, study: Simulated, measures: Measures, cores: int) -> dict[str, Any]:
-    """The whole table on simulated participants; goes on where it was ended."""
+def evaluate_simulated(
+    out: Path, study: Simulated, measures: Measures, cores: int, plan_only: bool = False
+) -> dict[str, Any] | None:
+    """The whole table on simulated participants; goes on where it was ended.
+
+    Raises:
+        OperatorFault: an unknown preset, or settings that it does not have.
+    """
+    check(study)
     works = simulated(study, measures, out / "cache")
+    if plan_only:
+        return _plan(works, network(study), settings(study, "mae"), cores)
     return _evaluate(out, works, measures, cores, {"simulated": asdict(study)})
+
+
+def evaluate_recorded(
+    out: Path,
+    checkpoint: Path,
+    data: list[Path],
+    new: list[Path],
+    rest: list[Path],
+    measures: Measures,
+    cores: int,
+    controls: bool = False,
+    same_dates: bool = False,
+    plan_only: bool = False,
+) -> dict[str, Any] | None:
+    """The same table on a scientist's own recordings and checkpoint; see `recorded`."""
+    work = recorded(checkpoint, data, new, rest, measures, out / "cache", controls, same_dates)
+    _, about = load_encoder(checkpoint)
+    if plan_only:
+        training = PretrainSettings(**about["training"])
+        return _plan([work], MaeConfig(**about["network"]), training, cores)
+    kept = {name: about[name] for name in ("network", "training", "step", "held_out") if name in about}
+    given = {"sessions": [path.name for path in data], "new": [path.name for path in new]}
+    given |= {"rest": [path.name for path in rest] or "the spontaneous stretches of the training part"}
+    return _evaluate(out, [work], measures, cores, {"checkpoint": kept, "recorded": given, "same_dates": same_dates})
+
+
+def _plan(works: list[Work], network: MaeConfig, training: PretrainSettings, cores: int) -> None:
+    show([work.steps() for work in works], measure(network, training), cores, Console())
 
 
 def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, about: dict[str, Any]) -> dict[str, Any]:
@@ -40,14 +83,14 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
     planned = [work.steps() for work in works]
     anew = not any(step.done for steps in planned for step in steps)
     try:
-        with _progress([step for steps in planned for step in steps], cores > 1):
+        with _progress([step for steps in planned for step in steps], cores > 1 and len(works) > 1):
             # the longest first, so that no core is left with one at the end
-            order = sorted(range(len(works)), key=lambda k: -sum(step.cost_s for step in planned[k]))
+            order = sorted(range(len(works)), key=lambda k: -sum(cost_s(step) for step in planned[k]))
             for _ in in_order(do, [works[k] for k in order], cores):
                 pass
     finally:
         _sweep(out / "cache")
-    measured = [Measured(work.subject(), measures) for work in works]
+    measured = [Measured(work.subject()) for work in works]
     result = about | {
         "made": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
@@ -57,7 +100,7 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
         "participants": {one.subject.name: one.participant for one in measured},
         "together": _together(measured),
     }
-    files.write(out, result, measured, measures)
+    files.write(out, result, measured)
     return result
 
 
@@ -90,7 +133,7 @@ def _progress(steps: list[Step], shown: bool) -> Iterator[None]:
     if not shown:
         yield
         return
-    total = sum(step.cost_s for step in steps)
+    total = sum(cost_s(step) for step in steps)
     ended = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -101,7 +144,7 @@ def _progress(steps: list[Step], shown: bool) -> Iterator[None]:
                 done = [step for step in steps if step.done]
                 bar.update(
                     task,
-                    completed=sum(step.cost_s for step in done),
+                    completed=sum(cost_s(step) for step in done),
                     description=f"{len(done)} of {len(steps)} steps",
                 )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from training.evaluation.features import Features, PrincipalComponents, Windows
 from training.evaluation.splits import Rows
@@ -78,7 +79,7 @@ def network(windows: Windows, labels: Labels, seed: int = 0) -> Predictor:
         prevalence = float(labels[training].mean())
         odds = log_odds(supervised(windows[training], labels[training], seed), windows).astype(np.float64)
         odds += np.log(prevalence / (1 - prevalence))
-        return Foretold(1 / (1 + np.exp(-odds)), prevalence)
+        return Foretold(expit(odds), prevalence)
 
     return predict
 

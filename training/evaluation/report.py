@@ -16,47 +16,46 @@ import numpy as np
 
 from training.evaluation import identity
 from training.evaluation.outcomes import Layout, Outcome
-from training.evaluation.rows import REMOVED
+from training.evaluation.rows import RIVALS, WITHOUT_CORTEX, WORDS, Row
 from training.evaluation.scores import Question, Scored, compared, compared_few, question, together, together_compared
-from training.evaluation.settings import Measures
-from training.evaluation.subject import Subject, load, outcome_file, resting_file
+from training.evaluation.subject import Subject
 from training.evaluation.trial_file import Seen
 
-# row -> what it is held against, on the same trials
-OTHERS = (
-    "raw_mua", "pca", "pca_rest", "log_variance", "log_variance_scales", "lagged_covariances", "supervised",
-    "untrained", "time_shuffled", "no_cross_session", "electrodes_permuted", "stimulus", "prior", "running_rate",
-    "time_of_trial", "without_cortex",
-)  # fmt: skip
+COMPARED = ("mae", "mae_place_slow")  # the paper's, and what docs/decisions/slow-directions.md chose
 PAIRS = (
-    *(("mae", other) for other in OTHERS),
-    *((pooling, "mae") for pooling in ("mae_mean_and_spread", "mae_registers", "mae_attention")),
-    (REMOVED, "mae"),
+    *((one, other) for one in COMPARED for other in (
+        "raw_mua", "pca", "pca_rest", *RIVALS, "supervised", *WITHOUT_CORTEX, "electrodes_permuted",
+    )),
+    *(("mae", other) for other in ("untrained", "time_shuffled", "no_cross_session")),
+    *(("mae_place_slow", f"{other}_place_slow") for other in ("untrained", "time_shuffled", "no_cross_session")),
+    *((row.name, "mae") for row in map(Row.of, WORDS) if row.encoder == "mae" != row.name and row.beside is None),
+    ("electrodes_removed", "mae"),
+    ("electrodes_removed_place_slow", "mae_place_slow"),
     ("mae_and_stimulus", "stimulus"),
-    ("rival_and_stimulus", "stimulus"),
-    ("mae_and_without_cortex", "without_cortex"),
-)
+    ("mae_place_slow_and_stimulus", "stimulus"),
+    ("statistics_slow_and_stimulus", "stimulus"),
+    ("mae_place_slow_and_without_cortex", "without_cortex"),
+)  # fmt: skip
 
 
 class Measured:
     """One participant's questions, scored. `participant` holds what goes into result.json."""
 
-    def __init__(self, subject: Subject, measures: Measures) -> None:
+    def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.questions: dict[tuple[str, str], Question] = {}
         self.participant: dict[str, Any] = {"full": subject.full, "questions": {}}
         for asked in subject.questions:
-            seen, layout = load(subject, asked)
-            outcomes = {
-                name: read_outcome(outcome_file(subject, asked, name, measures)) for name in [*subject.rows(), REMOVED]
-            }
+            seen, layout = subject.load(asked)
+            outcomes = {row.name: read_outcome(subject.outcome_file(asked, row)) for row in subject.rows}
             found = question(seen, layout, outcomes)
             self.questions[asked] = found
             self.participant["questions"].setdefault(asked[0], {})[asked[1]] = _described(found, seen, layout, outcomes)
-        self.participant["rest"] = {name: self._resting(name) for name in subject.resting_by()}
+        there = [name for name in ("mae", "no_cross_session", "untrained") if name in subject.encoded_by]
+        self.participant["rest"] = {name: self._resting(name) for name in there}
 
     def _resting(self, name: str) -> dict[str, Any]:
-        with np.load(resting_file(self.subject, name)) as stored:
+        with np.load(self.subject.resting_file(name)) as stored:
             return {
                 "session_identity": identity.session_identity(stored["first"], stored["session"]),
                 "participation_ratio": identity.participation_ratio(stored["held_out"]),

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches import split
+from training.batches import Starts
 from training.data import Session
-from training.evaluation.attention import APART_BINS
+
+APART_BINS = (400, 800, 1200)  # between the first bins of a pair, in turn: slower than a window, faster than a session
 
 
 @dataclass(frozen=True, eq=False)
 class Rest:
-    """`first` and `second` (pairs, channels, bins) begin 200 bins apart in sessions that encoders may be trained on, in
+    """`first` and `second` (pairs, channels, bins) follow each other in sessions that encoders may be trained on, in
     order of time; `held_out` (n, channels, bins) lies in others. Float16, unusable channels at 0. Sessions by number,
     dates by day (ISO)."""
 
@@ -30,38 +31,43 @@ class Rest:
     held_out_date: NDArray[np.str_]
 
 
-def sample(sessions: list[Session], length: int, pairs: int, held_out: int) -> Rest:
-    """Evenly over the time that pretraining trains on and holds out."""
-    training, others = split(sessions, length)
-    first, second, usable, session = [], [], [], []
-    per_session = max(2, pairs // len(training))
-    for i in training:
-        starts = np.asarray(sessions[i].allowed(length + APART_BINS))
-        starts = np.intersect1d(starts, np.asarray(training[i]))
-        if not len(starts):
+def sample(
+    sessions: list[Session], training: Starts, held_out: Starts, length: int, pairs: int, held_out_windows: int
+) -> Rest:
+    """Evenly over the windows that pretraining trains on and those it holds out."""
+    columns: list[list[Any]] = [[] for _ in fields(Rest)]
+    for i, starts in training.items():
+        allowed = np.asarray(starts)
+        chosen = _evenly(allowed[np.isin(allowed + max(APART_BINS), allowed)], max(2, pairs // len(training)))
+        if not len(chosen):
             continue
-        starts = starts[np.linspace(0, len(starts) - 1, min(per_session, len(starts))).astype(int)]
-        (a, ok), (b, ok_too) = (sessions[i].windows(starts + ahead, length) for ahead in (0, APART_BINS))
-        usable.append(ok & ok_too)
-        first.append(np.where(usable[-1][:, :, None], a, 0))
-        second.append(np.where(usable[-1][:, :, None], b, 0))
-        session.append(np.full(len(starts), i))
-    kept, kept_usable, kept_session, dates = [], [], [], []
-    for i, starts in others.items():
-        starts = np.asarray(starts)
-        starts = starts[np.linspace(0, len(starts) - 1, min(max(1, held_out // len(others)), len(starts))).astype(int)]
-        windows, ok = sessions[i].windows(starts, length)
-        kept.append(np.where(ok[:, :, None], windows, 0))
-        kept_usable.append(ok)
-        kept_session.append(np.full(len(starts), i))
-        dates.append(np.full(len(starts), sessions[i].header.date))
-    return Rest(
-        *(np.concatenate(part).astype(np.float16) for part in (first, second)),
-        np.concatenate(usable),
-        np.concatenate(session),
-        np.concatenate(kept).astype(np.float16),
-        *(np.concatenate(part) for part in (kept_usable, kept_session, dates)),
-    )
+        (a, ok), (b, ok_too) = (sessions[i].windows(chosen + ahead, length) for ahead in (0, _apart(len(chosen))))
+        both = ok & ok_too
+        for column, value in zip(columns[:4], (_still(a, both), _still(b, both), both, _all(i, chosen)), strict=True):
+            column.append(value)
+    for i, starts in held_out.items():
+        chosen = _evenly(np.asarray(starts), max(1, held_out_windows // len(held_out)))
+        windows, ok = sessions[i].windows(chosen, length)
+        date = np.full(len(chosen), sessions[i].header.date)
+        for column, value in zip(columns[4:], (_still(windows, ok), ok, _all(i, chosen), date), strict=True):
+            column.append(value)
+    return Rest(*(np.concatenate(column) for column in columns))
+
+
+def _apart(n: int) -> NDArray[np.int64]:
+    return np.resize(np.array(APART_BINS), n)
+
+
+def _evenly(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    return starts[np.linspace(0, len(starts) - 1, min(n, len(starts))).astype(int)] if len(starts) else starts
+
+
+def _still(windows: NDArray[np.float32], usable: NDArray[np.bool_]) -> NDArray[np.float16]:
+    return np.where(usable[:, :, None], windows, 0).astype(np.float16)
+
+
+def _all(session: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.full(len(rows), session)
 
 
 def write(file: Path, rest: Rest) -> None:

@@ -1,55 +1,59 @@
 """The rows of the table: what a trial's answer is foretold from.
 
-`seen` gives trials and observers, `embedded` the embeddings of their windows by each encoder, `rest` what resting
-activity gives without labels.
+A row is an encoder and a pooling (`ENCODED`), features that need none (`PLAIN`), or what is known without the cortex.
+`_slow` rows read two slow directions of the same features, learned from resting activity without labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from training.evaluation import without_cortex
-from training.evaluation.features import (
-    SCALES,
-    Features,
-    PrincipalComponents,
-    SpontaneousComponents,
-    blanked,
-    log_variance,
-    raw,
-)
-from training.evaluation.outcomes import Layout
+from training.evaluation.features import Features, blanked, raw
 from training.evaluation.predictors import Linear, Predictor, by_prior, components, network
-from training.evaluation.rest import Rest
+from training.evaluation.unlabelled import Unlabelled
 from training.trials import Trials, stimulus
 
 WORDS = {
     "raw_mua": "raw MUA",
-    "pca": "principal components, of the labelled trials",
-    "pca_rest": "principal components, of resting activity",
+    "pca": "principal components of the labelled trials",
+    "pca_rest": "principal components of rest",
     "mae": "masked autoencoder, mean of its tokens",
     "mae_mean_and_spread": "— mean and spread",
     "mae_registers": "— registers",
     "mae_attention": "— attention, learned without labels",
+    "mae_place": "— by place, and products",
+    "mae_slow": "— mean, slow directions",
+    "mae_mean_and_spread_slow": "— mean and spread, slow directions",
+    "mae_place_slow": "— by place, and products, slow directions",
+    "pca_rest_slow": "principal components of rest, slow directions",
     "log_variance": "ln variance of each channel",
     "log_variance_scales": "ln variance at three time scales",
-    "lagged_covariances": "lagged covariances of the spontaneous components",
+    "log_variance_scales_slow": "— slow directions",
+    "lagged_covariances": "lagged covariances of spontaneous components",
+    "lagged_covariances_slow": "— slow directions",
+    "statistics_slow": "means, ln variances, lagged covariances, slow directions",
     "supervised": "small network, labels alone",
     "untrained": "same encoder, untrained",
+    "untrained_place_slow": "— by place, slow directions",
     "time_shuffled": "same encoder, trained on shuffled time",
+    "time_shuffled_place_slow": "— by place, slow directions",
     "no_cross_session": "same encoder, no cross-session loss",
+    "no_cross_session_place_slow": "— by place, slow directions",
     "electrodes_permuted": "masked autoencoder, electrodes permuted",
+    "electrodes_removed": "masked autoencoder, tested without ten electrodes",
+    "electrodes_removed_place_slow": "— by place, slow directions",
     "stimulus": "electrode and current alone",
     "prior": "rates of session and electrode",
     "running_rate": "last ten reports",
     "time_of_trial": "time of trial",
     "without_cortex": "all that is known without the cortex",
     "mae_and_stimulus": "masked autoencoder, electrode and current",
-    "rival_and_stimulus": "lagged covariances, electrode and current",
-    "mae_and_without_cortex": "masked autoencoder and all that is known without",
+    "mae_place_slow_and_stimulus": "— by place, slow directions, electrode and current",
+    "statistics_slow_and_stimulus": "statistics, slow directions, electrode and current",
+    "mae_place_slow_and_without_cortex": "masked autoencoder by place, slow, and all that is known without",
 }
 OBSERVERS = {
     "state_known": "O1, knows the state",
@@ -58,67 +62,95 @@ OBSERVERS = {
     "stimulus": "O4, electrode and current",
     "rate": "O5, rate of session and electrode",
 }
-TABLE_1 = ("raw_mua", "pca", "mae")
-RIVALS = ("log_variance", "log_variance_scales", "lagged_covariances")
-POOLED = ("mae", "mae_mean_and_spread", "mae_registers", "mae_attention")
-OWN_ENCODER = ("untrained", "time_shuffled", "no_cross_session", "electrodes_permuted")
-REMOVED = "electrodes_removed"  # the row of mae once more, tested without some electrodes
-FROM_REST = ("pca_rest", "lagged_covariances", "rival_and_stimulus")
-PERMUTED = ("raw_mua", "pca_rest", "lagged_covariances", "mae")
-COUNTED = (*TABLE_1, "pca_rest", *RIVALS, *POOLED, "supervised", "stimulus")  # by how many labels they need
+WITHOUT_CORTEX = ("stimulus", "prior", "running_rate", "time_of_trial", "without_cortex")
+RIVALS = (
+    "log_variance", "log_variance_scales", "log_variance_scales_slow", "lagged_covariances", "lagged_covariances_slow",
+    "statistics_slow", "pca_rest_slow",
+)  # fmt: skip
+ENCODERS = ("mae", "electrodes_removed", "electrodes_permuted", "untrained", "time_shuffled", "no_cross_session")
+ALWAYS = ("mae", "electrodes_removed")  # the others are for participants with every control
+FEW = (
+    "raw_mua",
+    "pca",
+    "pca_rest",
+    *RIVALS,
+    "supervised",
+    "stimulus",
+)  # and each pooling: by how many labels they need
+WITH_CONTROLS = ("mae_registers", "mae_attention")  # poolings that are only compared where every control is
+PERMUTED = ("raw_mua", "pca_rest", "statistics_slow", "mae", "mae_place_slow")
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """All that a row may be made of. `embedded`: encoder (or row of that name) -> pooling -> (n, …)."""
+class Row:
+    """A row by its parts: an encoder's pooling (None: no encoder), and what is given beside it."""
 
-    trials: Trials
-    layout: Layout
-    rest: Rest | None
-    embedded: dict[str, dict[str, Features]]
-    n_components: int
+    name: str
+    encoder: str | None
+    pooling: str
+    beside: str | None  # stimulus, without_cortex
 
+    @classmethod
+    def of(cls, name: str) -> Row:
+        features, _, beside = (
+            name.partition("_and_") if name.endswith(("stimulus", "without_cortex")) else (name, "", "")
+        )
+        encoder = next((one for one in ENCODERS if features.startswith(one)), None)
+        pooling = features.removeprefix(encoder or "").strip("_") or "mean"
+        return cls(name, encoder, "mean_slow" if pooling == "slow" else pooling, beside or None)
 
-def row(name: str, given: Given) -> Predictor:
-    """The predictor of a row of `WORDS`."""
-    trials, labels = given.trials, given.trials.perceived
-    known = stimulus(trials, np.unique(trials.electrode))
+    @property
+    def from_rest(self) -> bool:
+        return self.encoder is None and self.name.startswith(("pca_rest", "log_variance", "lagged", "statistics"))
 
-    def of(features: Features, free: Features | None = None) -> Predictor:
-        return Linear(features, labels, free)
+    @property
+    def columns(self) -> int:
+        """About how many features it reads."""
+        if self.name in ("raw_mua", "pca"):
+            return 12_288
+        if self.name in ("pca_rest", "supervised") or self.pooling in ("place", "registers", "attention"):
+            return 768
+        return 2 if "slow" in self.name or self.name in WITHOUT_CORTEX else 384
 
-    makers: dict[str, Callable[[], Predictor]] = {
-        "raw_mua": lambda: of(raw(blanked(trials))),
-        "pca": lambda: components(raw(blanked(trials)), labels, given.n_components),
-        "pca_rest": lambda: of(_rest_components(given).features(raw(blanked(trials)))),
-        "log_variance": lambda: of(log_variance(blanked(trials))),
-        "log_variance_scales": lambda: of(log_variance(blanked(trials), SCALES)),
-        "lagged_covariances": lambda: of(_lagged(given)),
-        "supervised": lambda: network(blanked(trials), labels),
-        "stimulus": lambda: of(known),
-        "prior": lambda: by_prior(trials),
-        "running_rate": lambda: of(without_cortex.running_rate(trials)),
-        "time_of_trial": lambda: of(without_cortex.time_of_trial(trials)),
-        "without_cortex": lambda: of(without_cortex.everything(trials)),
-        "mae": lambda: of(given.embedded["mae"]["mean"]),
-        "mae_and_stimulus": lambda: of(given.embedded["mae"]["mean"], known),
-        "rival_and_stimulus": lambda: of(_lagged(given), known),
-        "mae_and_without_cortex": lambda: of(given.embedded["mae"]["mean"], without_cortex.everything(trials)),
-    }
-    makers |= {
-        f"mae_{pooling}": lambda pooling=pooling: of(given.embedded["mae"][pooling])
-        for pooling in ("mean_and_spread", "registers", "attention")
-    }
-    makers |= {name: lambda name=name: of(given.embedded[name]["mean"]) for name in (*OWN_ENCODER, REMOVED)}
-    return makers[name]()
+    @property
+    def by_each(self) -> bool:
+        """Whether it is also fitted to each session alone, and to all but each: the paper's rows, and what is cheap."""
+        if self.encoder == "electrodes_removed":
+            return False
+        return self.name in ("raw_mua", "pca", "pca_rest", "mae") or self.columns == 2
 
-
-def _lagged(given: Given) -> Features:
-    assert given.rest is not None
-    return SpontaneousComponents.fitted(given.rest.first.astype(np.float32)).features(blanked(given.trials))
+    @property
+    def by_few(self) -> bool:
+        """Whether its need of labels is measured."""
+        return self.name in FEW or (self.encoder == "mae" and self.beside is None)
 
 
-def _rest_components(given: Given) -> PrincipalComponents:
-    assert given.rest is not None
-    both = np.concatenate([given.rest.first, given.rest.second]).astype(np.float32)
-    return PrincipalComponents.fitted(raw(both), given.n_components)
+def predictor(
+    row: Row, trials: Trials, embedded: dict[str, Features], unlabelled: Unlabelled | None, n_components: int
+) -> Predictor:
+    """`embedded`: pooling -> (n, …) of the row's encoder; `unlabelled` where the row is `from_rest`."""
+    labels, known = trials.perceived, stimulus(trials, np.unique(trials.electrode))
+    match row.name:
+        case "raw_mua":
+            return Linear(raw(blanked(trials)), labels)
+        case "pca":
+            return components(raw(blanked(trials)), labels, n_components)
+        case "supervised":
+            return network(blanked(trials), labels)
+        case "stimulus":
+            return Linear(known, labels)
+        case "prior":
+            return by_prior(trials)
+        case "running_rate":
+            return Linear(without_cortex.running_rate(trials), labels)
+        case "time_of_trial":
+            return Linear(without_cortex.time_of_trial(trials), labels)
+        case "without_cortex":
+            return Linear(without_cortex.everything(trials), labels)
+    if row.encoder is not None:
+        features = embedded[row.pooling]
+    else:
+        assert unlabelled is not None
+        features = unlabelled.features(row.name.removesuffix(f"_and_{row.beside}"), blanked(trials))
+    free = {"stimulus": known, "without_cortex": without_cortex.everything(trials)}
+    return Linear(features, labels, free[row.beside] if row.beside else None)

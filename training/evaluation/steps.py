@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """`make` writes the file that it is given; `words` say what it does, `cost_s` about how long on one core."""
+    """`make` writes the file that it is given; `words` say what it does; `amounts` how much of what takes time."""
 
     file: Path
     make: Callable[[Path], None]
     words: str
-    cost_s: float = 1.0
+    amounts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What it does, whatever it does it with."""
+        return self.words.split(":")[0]
 
     @property
     def done(self) -> bool:

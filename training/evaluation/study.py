@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
 from streaming.participant.settings import ParticipantSettings, StateCode
 from streaming.participant.trials import Protocol
+from training.batches import split
 from training.data import Session, read_session
 from training.evaluation import rest, trial_file
-from training.evaluation.settings import Measures, Simulated, Stimulation
+from training.evaluation.costs import Size
+from training.evaluation.settings import CODES, Measures, Simulated, Stimulation
 from training.evaluation.simulated import (
     SimulatedSessionSettings,
     rest_session,
@@ -36,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 _KNOWN = {field.name for field in fields(PretrainSettings)}
 VARIANTS = {name: changes for name, changes in VARIANTS.items() if changes.keys() <= _KNOWN}
-PROTOCOLS: tuple[Protocol, ...] = ("threshold", "psychometric")
+COMPILED_FROM = 300  # steps: compiling takes a minute, and then steps take 0.4 s for 0.65
 FIRST_SESSIONS = {"rest": (100,), "threshold": (200, 300), "psychometric": (400, 500)}  # numbers: to learn from, new
 
 
@@ -44,13 +47,16 @@ def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, fu
     """Where everything of this participant lies, or will."""
     resting = rest_sessions(study, code, seed)
     drawn = key(resting, measures.rest_pairs, measures.held_out_windows, network(study).bins)
-    stimulated = {protocol: stimulation_sessions(study, protocol, code, seed) for protocol in PROTOCOLS}
+    asked = study.stimulation(full)
+    stimulated = {protocol: stimulation_sessions(study, protocol, code, seed, full) for protocol in asked}
     return Subject(
         name=f"{code}-{seed}",
+        group=f"{code}, every control" if full else code,
         folder=folder,
         sessions={
             protocol: [folder / f"{one.name}-{key(one)}.npz" for one in each] for protocol, each in stimulated.items()
         },
+        sizes={protocol: _size(each) for protocol, each in asked.items()},
         new=frozenset(
             one.name
             for protocol, each in stimulated.items()
@@ -63,7 +69,7 @@ def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, fu
             for name in (VARIANTS if full else ("mae",))
         },
         full=full,
-        group=code,
+        measures=measures,
     )
 
 
@@ -72,14 +78,22 @@ def steps(study: Simulated, measures: Measures, code: StateCode, seed: int, one:
     planned = rest_sessions(study, code, seed)
     folder = one.folder / f"resting-{key(planned)}"
     bins = network(study).bins
-    found = [Step(one.rest, partial(_sample, folder, planned, bins, measures), "resting activity")]
+    seconds = {"simulated": float(study.rest_s * study.rest_sessions)}
+    found = [Step(one.rest, partial(_sample, folder, planned, bins, measures), "resting activity", seconds)]
     for name, file in one.encoders.items():
-        found.append(Step(file, partial(_pretrain, folder, planned, study, name, file), f"pretraining: {name}"))
+        work = partial(_pretrain, folder, planned, study, name, file)
+        found.append(Step(file, work, f"pretraining: {name}", {"trained": float(study.steps)}))
     found.append(Step(folder.with_suffix(".removed"), partial(_tidy, folder), "tidying up"))
     for protocol, files in one.sessions.items():
-        for each, file in zip(stimulation_sessions(study, protocol, code, seed), files, strict=True):
-            found.append(Step(file, partial(_stimulate, each), f"trials: {protocol}"))
+        for each, file in zip(stimulation_sessions(study, protocol, code, seed, one.full), files, strict=True):
+            seconds = {"simulated": each.seconds * (2.0 if each.longer else 1.0)}  # observers take as long
+            found.append(Step(file, partial(_stimulate, each), f"trials: {protocol}", seconds))
     return found
+
+
+def _size(asked: Stimulation) -> Size:
+    learning = asked.learning * asked.trials
+    return Size(learning, asked.learning, learning + asked.new * asked.new_trials)
 
 
 def _resting(folder: Path, planned: list[SimulatedSessionSettings]) -> list[Session]:
@@ -87,7 +101,8 @@ def _resting(folder: Path, planned: list[SimulatedSessionSettings]) -> list[Sess
 
 
 def _sample(folder: Path, planned: list[SimulatedSessionSettings], bins: int, measures: Measures, draft: Path) -> None:
-    found = rest.sample(_resting(folder, planned), bins, measures.rest_pairs, measures.held_out_windows)
+    sessions = _resting(folder, planned)
+    found = rest.sample(sessions, *split(sessions, bins), bins, measures.rest_pairs, measures.held_out_windows)
     rest.write(draft, found)
 
 
@@ -117,19 +132,27 @@ def rest_sessions(study: Simulated, code: StateCode, seed: int) -> list[Simulate
 
 
 def stimulation_sessions(
-    study: Simulated, protocol: Protocol, code: StateCode, seed: int
+    study: Simulated, protocol: Protocol, code: StateCode, seed: int, full: bool
 ) -> list[SimulatedSessionSettings]:
     """The sessions to learn from, then the new ones; threshold days lie behind the resting ones, psychometric days
-    behind those."""
-    asked: Stimulation = getattr(study, protocol)
+    behind those. The observer who sees 2 s more looks at new sessions where all controls are wanted."""
+    asked = study.stimulation(full)[protocol]
     first = study.rest_days + (study.threshold.days if protocol == "psychometric" else 0)
     days = range(first, first + asked.days)
     learning = _sessions(protocol, code, seed, asked.learning, days, seconds_for(asked.trials))
-    return learning + _sessions(protocol, code, seed, asked.new, days, seconds_for(asked.new_trials), new=True)
+    seconds = seconds_for(asked.new_trials)
+    return learning + _sessions(protocol, code, seed, asked.new, days, seconds, new=True, longer=full)
 
 
 def _sessions(
-    protocol: Protocol, code: StateCode, seed: int, n: int, days: range, seconds: int, new: bool = False
+    protocol: Protocol,
+    code: StateCode,
+    seed: int,
+    n: int,
+    days: range,
+    seconds: int,
+    new: bool = False,
+    longer: bool = False,
 ) -> list[SimulatedSessionSettings]:
     """Evenly over the days, in their order."""
     first = FIRST_SESSIONS[protocol][int(new)]
@@ -137,7 +160,25 @@ def _sessions(
         ParticipantSettings(seed=seed, state_code=code, day=days[k * len(days) // n], session=first + k)
         for k in range(n)
     ]
-    return [SimulatedSessionSettings(one, protocol, seconds, longer=new) for one in participants]
+    return [SimulatedSessionSettings(one, protocol, seconds, longer) for one in participants]
+
+
+def check(study: Simulated) -> None:
+    """
+    Raises:
+        OperatorFault: a preset, state code or setting that there is not, or too few days of rest to hold four out.
+    """
+    if study.preset not in PRESETS:
+        raise OperatorFault(f"no preset {study.preset!r}; there are: {', '.join(PRESETS)}")
+    if unknown := set(study.codes) - set(CODES):
+        raise OperatorFault(f"found state code {', '.join(sorted(unknown))}, expected some of {', '.join(CODES)}")
+    everyone = (*study.seeds, *study.control_seeds)
+    if not everyone or min(everyone) < 0:
+        raise OperatorFault(f"found participants {everyone}, expected seeds from 0 on")
+    try:
+        network(study), settings(study, "mae")
+    except (TypeError, ValueError) as error:
+        raise OperatorFault(f"preset {study.preset}: {error}") from error
 
 
 def network(study: Simulated) -> MaeConfig:
@@ -145,6 +186,13 @@ def network(study: Simulated) -> MaeConfig:
 
 
 def settings(study: Simulated, name: str) -> PretrainSettings:
-    """The preset's, with the study's budget."""
-    asked = {"steps": study.steps, "validate_every": max(10, study.steps // 10), **study.training, **VARIANTS[name]}
+    """The preset's, with the study's budget; compiled where that is worth the wait and a compiler is there."""
+    compiled = study.steps >= COMPILED_FROM and shutil.which("g++") is not None
+    asked = {
+        "steps": study.steps,
+        "compile": compiled,
+        "validate_every": max(10, study.steps // 10),
+        **study.training,
+        **VARIANTS[name],
+    }
     return replace(SETTINGS[study.preset], **asked)

@@ -5,26 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models.bundle import PROBES
+from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, build
 from training.evaluation import rest as resting
-from training.evaluation import trial_file
-from training.evaluation.attention import AttentionPool, learn
-from training.evaluation.embedding import embeddings, tokens
+from training.evaluation import trial_file, unlabelled
+from training.evaluation.costs import Size, fits
+from training.evaluation.embedding import POOLINGS, Pooling, embeddings, learned
 from training.evaluation.outcomes import Layout, outcome
-from training.evaluation.rows import COUNTED, FROM_REST, OWN_ENCODER, PERMUTED, REMOVED, WORDS, Given, row
+from training.evaluation.rows import ALWAYS, ENCODERS, PERMUTED, WITH_CONTROLS, WORDS, Row, predictor
 from training.evaluation.settings import Measures
+from training.evaluation.slow import SlowMap
 from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
 
 Question = tuple[str, str]  # protocol (threshold, psychometric) and probe (prestimulus, evoked)
-TOKENS_AT_ONCE = 30_000_000  # numbers: of more latents than these, fewer pairs are taken to learn the pooling from
+OF_MAE = ("mae", "electrodes_removed", "electrodes_permuted")  # one encoder, other windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,149 +36,148 @@ class Subject:
     `encoders`: mae, and of time_shuffled and no_cross_session what there is."""
 
     name: str
+    group: str  # whom it is put together with
     folder: Path
     sessions: dict[str, list[Path]]
+    sizes: dict[str, Size]  # by protocol
     new: frozenset[str]
     rest: Path
     encoders: dict[str, Path]
     full: bool  # with every control, and each session by itself
-    group: str = ""  # whom it is put together with
+    measures: Measures
 
     @property
     def questions(self) -> list[Question]:
         return [(protocol, probe) for protocol in self.sessions for probe in PROBES]
 
-    def rows(self) -> list[str]:
+    @property
+    def encoded_by(self) -> list[str]:
+        """Of rows.ENCODERS those that are asked for and there."""
         there = {*self.encoders, "untrained", "electrodes_permuted"} if self.full else set()
-        return [name for name in WORDS if name not in OWN_ENCODER or name in there]
+        return [name for name in ENCODERS if name in ALWAYS or name in there]
 
-    def embedded_by(self) -> list[str]:
-        return ["mae", REMOVED, *(name for name in OWN_ENCODER if name in self.rows())]
+    @property
+    def rows(self) -> list[Row]:
+        rows = [Row.of(name) for name in WORDS if self.full or name not in WITH_CONTROLS]
+        return [row for row in rows if row.encoder is None or row.encoder in self.encoded_by]
 
-    def resting_by(self) -> list[str]:
-        return [name for name in self.embedded_by() if name == "mae" or name in ("no_cross_session", "untrained")]
+    def load(self, question: Question) -> tuple[Seen, Layout]:
+        seen = trial_file.read(self.sessions[question[0]], question[1])
+        new = np.isin(seen.trials.session, sorted(self.new))
+        return seen, Layout.of(seen.trials.session, seen.trials.perceived, new)
+
+    # Where everything lies -------------------------------------------------------------------------------------------
+
+    def unlabelled_file(self) -> Path:
+        return self.folder / f"unlabelled-{key(self.rest.name, self.measures.components)}.npz"
+
+    def resting_file(self, name: str) -> Path:
+        return self.folder / f"resting-{name}-{key(self._weights(name).name, name == 'untrained', self.rest.name)}.npz"
+
+    def embedded_file(self, question: Question, name: str) -> Path:
+        asked = self.measures.removed_electrodes if name == "electrodes_removed" else None
+        known = key(self._trials(question), self.resting_file(_source(name)).name, name, asked)
+        return self.folder / f"embedded-{'-'.join(question)}-{name}-{known}.npz"
+
+    def outcome_file(self, question: Question, row: Row) -> Path:
+        used: list[Any] = [self._trials(question)]
+        if row.encoder:
+            used.append(self.embedded_file(question, row.encoder).name)
+        if row.from_rest:
+            used.append(self.unlabelled_file().name)
+        one = self.measures
+        asked = [one.labels, one.draws, one.components, one.permutations, self.full]
+        return self.folder / f"foretold-{'-'.join(question)}-{row.name}-{key(used, asked)}.npz"
+
+    def _trials(self, question: Question) -> list[str]:
+        return [file.name for file in self.sessions[question[0]]] + sorted(self.new)
+
+    def _weights(self, name: str) -> Path:
+        return self.encoders.get(name, self.encoders["mae"])
+
+    def encoder(self, name: str) -> Encoder:
+        encoder, _ = load_encoder(self._weights(name))
+        if name != "untrained":
+            return encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return build(encoder.config).encoder.eval()
 
 
-def load(subject: Subject, question: Question) -> tuple[Seen, Layout]:
-    seen = trial_file.read(subject.sessions[question[0]], question[1])
-    new = np.isin(seen.trials.session, sorted(subject.new))
-    return seen, Layout.of(seen.trials.session, seen.trials.perceived, new)
-
-
-def embedding_file(subject: Subject, question: Question, name: str, measures: Measures) -> Path:
-    encoder = subject.encoders.get(name, subject.encoders["mae"])
-    known = key(_trials_of(subject, question), encoder.name, measures.removed_electrodes if name == REMOVED else None)
-    return subject.folder / f"embedded-{'-'.join(question)}-{name}-{known}.npz"
-
-
-def _trials_of(subject: Subject, question: Question) -> list[str]:
-    return [file.name for file in subject.sessions[question[0]]] + sorted(subject.new)
-
-
-def attention_file(subject: Subject) -> Path:
-    return subject.folder / f"attention-{key(subject.encoders['mae'].name, subject.rest.name)}.npz"
-
-
-def resting_file(subject: Subject, name: str) -> Path:
-    encoder = subject.encoders.get(name, subject.encoders["mae"])
-    return subject.folder / f"resting-{name}-{key(encoder.name, subject.rest.name)}.npz"
-
-
-def outcome_file(subject: Subject, question: Question, name: str, measures: Measures) -> Path:
-    used = [_trials_of(subject, question), subject.rest.name if name in FROM_REST else None]
-    if encoder := _encoded_by(name):
-        used.append(embedding_file(subject, question, encoder, measures).name)
-    asked = [measures.labels, measures.draws, measures.components, measures.permutations, subject.full]
-    return subject.folder / f"foretold-{'-'.join(question)}-{name}-{key(used, asked)}.npz"
-
-
-def _encoded_by(name: str) -> str | None:
-    """Whose embeddings a row reads."""
-    if name in (*OWN_ENCODER, REMOVED):
-        return name
-    return "mae" if name.startswith("mae") else None
-
-
-def steps(subject: Subject, measures: Measures) -> list[Step]:
+def steps(subject: Subject) -> list[Step]:
     """In the order in which they can be done."""
-    found = [Step(attention_file(subject), partial(_learn_attention, subject), "attention pooling")]
-    for name in subject.resting_by():
-        found.append(Step(resting_file(subject, name), partial(_embed_rest, subject, name), f"resting: {name}"))
+    pairs = subject.measures.rest_pairs
+    found = [Step(subject.unlabelled_file(), partial(_learn_rivals, subject), "rivals' share of rest", {"fit 768": 60})]
+    for name in dict.fromkeys(_source(name) for name in subject.encoded_by):
+        amounts = {"encoded": 2.5 * pairs, "fit 768": 60.0}
+        found.append(Step(subject.resting_file(name), partial(_embed_rest, subject, name), f"resting: {name}", amounts))
     for question in subject.questions:
-        for name in subject.embedded_by():
-            file = embedding_file(subject, question, name, measures)
-            found.append(Step(file, partial(_embed, subject, question, name, measures), f"embeddings: {name}"))
-    for question in subject.questions:
-        for name in [*subject.rows(), REMOVED]:
-            file = outcome_file(subject, question, name, measures)
-            found.append(Step(file, partial(_foretell, subject, question, name, measures), f"fits: {name}"))
+        size = subject.sizes[question[0]]
+        for name in subject.encoded_by:
+            file, amounts = subject.embedded_file(question, name), {"encoded": float(size.altogether)}
+            found.append(Step(file, partial(_embed, subject, question, name), f"embeddings: {name}", amounts))
+        for row in subject.rows:
+            file, by_each = subject.outcome_file(question, row), subject.full and row.by_each
+            amounts = fits(row.columns, size, subject.measures, row.by_few, by_each)
+            found.append(Step(file, partial(_foretell, subject, question, row), f"fits: {row.name}", amounts))
     return found
+
+
+def _source(name: str) -> str:
+    """Whose resting activity a row of encoder `name` learned its pooling from."""
+    return "mae" if name in OF_MAE else name
 
 
 # The work ------------------------------------------------------------------------------------------------------------
 
 
-def _learn_attention(subject: Subject, file: Path) -> None:
-    encoder, _ = load_encoder(subject.encoders["mae"])
-    rest, config = resting.read(subject.rest), encoder.config
-    most = max(64, TOKENS_AT_ONCE // (config.tokens * config.width))
-    chosen = np.linspace(0, len(rest.first) - 1, min(most, len(rest.first))).astype(int)
-    usable = torch.from_numpy(rest.usable[chosen])
-
-    def half(windows: NDArray[np.float16]) -> torch.Tensor:
-        kept = torch.from_numpy(windows[chosen])
-        parts = [
-            tokens(encoder, kept[k : k + 32].float(), usable[k : k + 32])[0].half() for k in range(0, len(kept), 32)
-        ]
-        return torch.cat(parts)
-
-    visible = usable.repeat_interleave(config.patches, dim=1)
-    pool = learn(half(rest.first), half(rest.second), visible, torch.from_numpy(rest.session[chosen]))
-    with file.open("wb") as stream:
-        np.savez(stream, queries=pool.queries.numpy())
-
-
-def _embed(subject: Subject, question: Question, name: str, measures: Measures, file: Path) -> None:
-    seen, layout = load(subject, question)
-    encoder, attention = _encoder(subject, name), None
-    windows, usable = seen.trials.windows, seen.trials.usable
-    if name == "mae":
-        with np.load(attention_file(subject)) as stored:
-            attention = AttentionPool(encoder.config.width, len(stored["queries"]))
-            attention.queries.data = torch.from_numpy(stored["queries"])
-    if name == "electrodes_permuted":
-        order = np.random.default_rng(0).permutation(windows.shape[1])
-        windows, usable = windows[:, order], usable[:, order]
-    if name == REMOVED:
-        usable = _some_removed(usable, layout.test, measures.removed_electrodes)
-    found = embeddings(encoder, windows, usable, attention)
-    kept = found if name == "mae" else {"mean": found["mean"]}
-    with file.open("wb") as stream:
-        np.savez(stream, **kept)
-
-
-def _encoder(subject: Subject, name: str) -> Encoder:
-    encoder, _ = load_encoder(subject.encoders.get(name, subject.encoders["mae"]))
-    if name != "untrained":
-        return encoder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build(encoder.config).encoder.eval()
+def _learn_rivals(subject: Subject, file: Path) -> None:
+    unlabelled.write(file, unlabelled.learned(resting.read(subject.rest), subject.measures.components))
 
 
 def _embed_rest(subject: Subject, name: str, file: Path) -> None:
-    """Of windows in the sessions that encoders were trained on, and of held-out ones; the latter's mean MUA beside."""
-    rest, encoder = resting.read(subject.rest), _encoder(subject, name)
-    with file.open("wb") as stream:
-        np.savez(
-            stream,
-            first=embeddings(encoder, rest.first, rest.usable)["mean"],
-            session=rest.session,
-            held_out=embeddings(encoder, rest.held_out, rest.held_out_usable)["mean"],
-            held_out_session=rest.held_out_session,
-            held_out_date=rest.held_out_date,
-            held_out_mean_z=rest.held_out.astype(np.float32).mean(axis=(1, 2)),
+    """What an encoder's poolings learn from rest; and embeddings of it, for who asks what else they tell."""
+    rest, encoder = resting.read(subject.rest), subject.encoder(name)
+    pooling = learned(encoder, rest)
+    first, second, held_out = (
+        embeddings(encoder, pooling, windows, usable)
+        for windows, usable in (
+            (rest.first, rest.usable),
+            (rest.second, rest.usable),
+            (rest.held_out, rest.held_out_usable),
         )
+    )
+    arrays: dict[str, NDArray[Any]] = {f"pooling.{name}": value for name, value in vars(pooling).items()}
+    for each in POOLINGS:
+        slow = SlowMap.learned(first[each], second[each], rest.session)
+        arrays |= {f"{each}.centre": slow.centre, f"{each}.directions": slow.directions}
+    arrays |= {"first": first["mean"], "session": rest.session, "held_out": held_out["mean"]}
+    arrays |= {"held_out_session": rest.held_out_session, "held_out_date": rest.held_out_date}
+    arrays["held_out_mean_z"] = rest.held_out.astype(np.float32).mean(axis=(1, 2))
+    with file.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def _embed(subject: Subject, question: Question, name: str, file: Path) -> None:
+    """Each pooling, as it is and by its slow directions."""
+    seen, layout = subject.load(question)
+    windows, usable = seen.trials.windows, seen.trials.usable
+    if name == "electrodes_permuted":
+        order = np.random.default_rng(0).permutation(windows.shape[1])
+        windows, usable = windows[:, order], usable[:, order]
+    if name == "electrodes_removed":
+        usable = _some_removed(usable, np.concatenate([layout.later, layout.new]), subject.measures.removed_electrodes)
+    with np.load(subject.resting_file(_source(name))) as stored:
+        pooling = Pooling(*(stored[f"pooling.{field}"] for field in Pooling.__dataclass_fields__))
+        slow = {each: SlowMap(stored[f"{each}.centre"], stored[f"{each}.directions"]) for each in POOLINGS}
+    found = embeddings(subject.encoder(name), pooling, windows, usable)
+    if not all(np.isfinite(one).all() for one in found.values()):
+        raise OperatorFault(f"{subject.name}: found NaN in the embeddings of {name}; its checkpoint is of no use")
+    kept = found if name == "mae" else {each: found[each] for each in ("mean", "place")}
+    arrays = {each: value.astype(np.float16) for each, value in kept.items()}
+    arrays |= {f"{each}_slow": slow[each](value).astype(np.float32) for each, value in kept.items()}
+    with file.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
 def _some_removed(usable: NDArray[np.bool_], rows: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
@@ -186,21 +188,20 @@ def _some_removed(usable: NDArray[np.bool_], rows: NDArray[np.int64], n: int) ->
     return usable
 
 
-def _foretell(subject: Subject, question: Question, name: str, measures: Measures, file: Path) -> None:
-    seen, layout = load(subject, question)
+def _foretell(subject: Subject, question: Question, row: Row, file: Path) -> None:
+    seen, layout = subject.load(question)
     embedded = {}
-    if encoder := _encoded_by(name):
-        with np.load(embedding_file(subject, question, encoder, measures)) as stored:
-            embedded[encoder] = {pooling: stored[pooling].astype(np.float64) for pooling in stored}
-    rest = resting.read(subject.rest) if name in FROM_REST else None
-    given = Given(seen.trials, layout, rest, embedded, measures.components)
+    if row.encoder:
+        with np.load(subject.embedded_file(question, row.encoder)) as stored:
+            embedded = {row.pooling: stored[row.pooling].astype(np.float64)}
+    rivals = unlabelled.read(subject.unlabelled_file()) if row.from_rest else None
     found = outcome(
-        row(name, given),
+        predictor(row, seen.trials, embedded, rivals, subject.measures.components),
         layout,
-        measures.labels if name in COUNTED else (),
-        measures.draws,
-        by_each_session=subject.full and name != REMOVED,
-        permutations=measures.permutations if name in PERMUTED and (subject.full or name == "mae") else 0,
+        subject.measures.labels if row.by_few else (),
+        subject.measures.draws,
+        by_each_session=subject.full and row.by_each,
+        permutations=subject.measures.permutations if row.name in PERMUTED and subject.full else 0,
     )
     with file.open("wb") as stream:
         np.savez(stream, **found.arrays())

@@ -44,7 +44,7 @@ class SimulatedWork:
     def steps(self) -> list[Step]:
         one = self.subject()
         before = study.steps(self.settings, self.measures, self.code, self.seed, one)
-        return before + subject.steps(one, self.measures)
+        return before + subject.steps(one)
 
 
 def simulated(settings: Simulated, measures: Measures, cache: Path) -> list[Work]:

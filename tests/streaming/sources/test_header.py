@@ -34,7 +34,7 @@ def built(
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_what_we_send_is_what_we_read(dtype) -> None:
-    header = read_header(broadband_stream_info(INFO, "UtahArray", "id", dtype, 0.5), 3, 30000.0)
+    header = read_header(broadband_stream_info(INFO, "UtahArray", "id", dtype, 0.5))
     assert header.info == INFO
     assert header.dtype == dtype
     np.testing.assert_array_equal(header.scale_uv, np.full(3, 0.5 if dtype == "int16" else 1.0))
@@ -57,28 +57,24 @@ def test_int16_counts_have_a_quarter_of_a_microvolt_where_nothing_is_said(unit: 
 
 
 @pytest.mark.parametrize(
-    ("header", "expected", "words"),
+    ("header", "words"),
     [
-        (lambda: built(unit="microvolts"), (96, None), ["3 channels", "expected 96"]),
-        (lambda: built(unit="microvolts"), (None, 24000.0), ["30000 Hz", "expected 24000"]),
-        (lambda: built(rate=1000.0, unit="microvolts"), (None, None), ["1000 Hz", "15000 to 40000"]),
-        (lambda: built(rate=0.0, unit="microvolts"), (None, None), ["0 Hz"]),
-        (lambda: built(unit="volts"), (None, None), ["unit 'volts'", "microvolts"]),
-        (lambda: built(), (None, None), ["unit ''", "microvolts"]),
-        (lambda: built(pylsl.cf_int16, unit="millivolts"), (None, None), ["unit 'millivolts'"]),
-        (lambda: built(pylsl.cf_double64, unit="microvolts"), (None, None), ["double64", "float32"]),
-        (lambda: built(labels=False, unit="microvolts"), (None, None), ["labels"]),
-        (lambda: built(label="same", unit="microvolts", labels=False), (None, None), ["labels"]),
-        (lambda: built(pylsl.cf_int16, scaling_factor="-1"), (None, None), ["scaling_factor '-1'"]),
-        (lambda: built(pylsl.cf_int16, scaling_factor="much"), (None, None), ["scaling_factor 'much'"]),
-        (lambda: pylsl.StreamInfo("Bare", "EEG", 3, 30000, "float32", "b"), (None, None), ["0 of 3 channels"]),
+        (lambda: built(rate=1000.0, unit="microvolts"), ["1000 Hz", "15000 to 40000"]),
+        (lambda: built(rate=0.0, unit="microvolts"), ["0 Hz"]),
+        (lambda: built(unit="volts"), ["unit 'volts'", "microvolts"]),
+        (lambda: built(), ["unit ''", "microvolts"]),
+        (lambda: built(pylsl.cf_int16, unit="millivolts"), ["unit 'millivolts'"]),
+        (lambda: built(pylsl.cf_double64, unit="microvolts"), ["double64", "float32"]),
+        (lambda: built(labels=False, unit="microvolts"), ["labels"]),
+        (lambda: built(label="same", unit="microvolts", labels=False), ["labels"]),
+        (lambda: built(pylsl.cf_int16, scaling_factor="-1"), ["scaling_factor '-1'"]),
+        (lambda: built(pylsl.cf_int16, scaling_factor="much"), ["scaling_factor 'much'"]),
+        (lambda: pylsl.StreamInfo("Bare", "EEG", 3, 30000, "float32", "b"), ["0 of 3 channels"]),
     ],
 )
-def test_a_wrong_header_is_refused_in_one_line(
-    header: Callable[[], pylsl.StreamInfo], expected: tuple[int | None, float | None], words: list[str]
-) -> None:
+def test_a_wrong_header_is_refused_in_one_line(header: Callable[[], pylsl.StreamInfo], words: list[str]) -> None:
     with pytest.raises(RigFault) as fault:
-        read_header(header(), *expected)
+        read_header(header())
     message = str(fault.value)
     assert "\n" not in message
     for word in words:

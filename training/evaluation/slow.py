@@ -1,0 +1,58 @@
+"""A few slow directions of any features, learned from resting activity without labels.
+
+What perception depends on outlasts a window; most of what fills a feature vector does not. Slow directions are the
+generalised eigenvectors of the covariance of features with themselves a moment later against their covariance (slow
+feature analysis, Wiskott and Sejnowski 2002). Each session's mean is taken away first: what is constant over a session
+says which session it is. With few labels every useless dimension costs, so that two directions are kept. A rival is
+given the same map (docs/decisions/slow-directions.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+KEPT = 2
+SHRINK = 1e-3  # of the mean variance, added to each: features outnumber what resting windows can tell apart
+
+
+@dataclass(frozen=True, eq=False)
+class SlowMap:
+    """`centre` (features,), `directions` (features, kept), slowest first."""
+
+    centre: NDArray[np.float64]
+    directions: NDArray[np.float64]
+
+    def __call__(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """(n, kept)."""
+        return np.asarray((features - self.centre) @ self.directions, np.float64)
+
+    @classmethod
+    def learned(
+        cls,
+        first: NDArray[np.floating[Any]],
+        second: NDArray[np.floating[Any]],
+        session: NDArray[np.int64],
+        kept: int = KEPT,
+    ) -> SlowMap:
+        """From features (pairs, …) of windows and of those that follow them in the same `session` (pairs,)."""
+        centre = (first.mean(axis=0, dtype=np.float64) + second.mean(axis=0, dtype=np.float64)) / 2
+        first, second = first - centre, second - centre
+        for one in np.unique(session):
+            rows = session == one
+            own = (first[rows].mean(axis=0) + second[rows].mean(axis=0)) / 2
+            first[rows] -= own
+            second[rows] -= own
+        scale = np.sqrt((np.square(first).mean(axis=0) + np.square(second).mean(axis=0)) / 2)
+        scale[scale < 1e-9] = 1.0
+        first, second = first / scale, second / scale
+        now = (first.T @ first + second.T @ second) / (2 * len(first))
+        later = first.T @ second / len(first)
+        now[np.diag_indices_from(now)] += SHRINK * np.trace(now) / len(now)
+        kept = min(kept, len(now))
+        _, directions = eigh((later + later.T) / 2, now, subset_by_index=(len(now) - kept, len(now) - 1))
+        return cls(centre, directions[:, ::-1] / scale[:, None])

@@ -1,0 +1,84 @@
+"""What the rivals learn from resting activity: principal and spontaneous components, and slow directions of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.evaluation.features import (
+    SCALES,
+    Features,
+    PrincipalComponents,
+    SpontaneousComponents,
+    Windows,
+    log_variance,
+    raw,
+)
+from training.evaluation.rest import Rest
+from training.evaluation.slow import SlowMap
+
+FITTED_TO = 3000  # windows, for principal components: as many directions can be told apart
+AT_ONCE = 500
+SLOWED = ("pca_rest", "log_variance_scales", "lagged_covariances", "statistics")
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    components: PrincipalComponents
+    spontaneous: SpontaneousComponents
+    slow: dict[str, SlowMap]
+
+    def features(self, name: str, windows: Windows) -> Features:
+        """A rival's features, `name` one of SLOWED or log_variance, with `_slow` their slow directions; (n, …)."""
+        if name.endswith("_slow"):
+            plain = name.removesuffix("_slow")
+            return self.slow[plain](self.features(plain, windows))
+        return _features(name, windows, self.components, self.spontaneous)
+
+
+def _features(
+    name: str, windows: Windows, components: PrincipalComponents, spontaneous: SpontaneousComponents
+) -> Features:
+    made: dict[str, Callable[[Windows], Features]] = {
+        "log_variance": log_variance,
+        "log_variance_scales": lambda some: log_variance(some, SCALES),
+        "lagged_covariances": spontaneous.features,
+        "statistics": lambda some: np.hstack(
+            [some.mean(axis=2), log_variance(some, SCALES), spontaneous.features(some)]
+        ),
+        "pca_rest": lambda some: components.features(raw(some)),
+    }
+    batches = (np.asarray(windows[k : k + AT_ONCE], np.float32) for k in range(0, len(windows), AT_ONCE))
+    return np.concatenate([made[name](some) for some in batches])
+
+
+def learned(rest: Rest, n_components: int) -> Unlabelled:
+    rows = np.linspace(0, len(rest.first) - 1, min(FITTED_TO, len(rest.first))).astype(int)
+    some = rest.first[rows].astype(np.float32)
+    components, spontaneous = PrincipalComponents.fitted(raw(some), n_components), SpontaneousComponents.fitted(some)
+    slow = {}
+    for name in SLOWED:
+        first, second = (_features(name, windows, components, spontaneous) for windows in (rest.first, rest.second))
+        slow[name] = SlowMap.learned(first, second, rest.session)
+    return Unlabelled(components, spontaneous, slow)
+
+
+def write(file: Path, found: Unlabelled) -> None:
+    arrays = {"centre": found.components.centre, "directions": found.components.directions}
+    arrays["patterns"] = found.spontaneous.patterns
+    for name, one in found.slow.items():
+        arrays |= {f"{name}.centre": one.centre, f"{name}.directions": one.directions}
+    with file.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def read(file: Path) -> Unlabelled:
+    with np.load(file) as stored:
+        return Unlabelled(
+            PrincipalComponents(stored["centre"], stored["directions"]),
+            SpontaneousComponents(stored["patterns"]),
+            {name: SlowMap(stored[f"{name}.centre"], stored[f"{name}.directions"]) for name in SLOWED},
+        )
