@@ -17,7 +17,7 @@ PROJECTION = 64
 TEMPERATURE = 0.1
 STEPS = 300
 PAIRS = 64  # in a batch, of one session
-RATE = 3e-3
+RATE = 1e-2
 
 
 def attend(latents: Tensor, visible: Tensor, queries: Tensor) -> Tensor:

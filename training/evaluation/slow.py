@@ -52,7 +52,7 @@ class SlowMap:
         first, second = first / scale, second / scale
         now = (first.T @ first + second.T @ second) / (2 * len(first))
         later = first.T @ second / len(first)
-        now[np.diag_indices_from(now)] += SHRINK * np.trace(now) / len(now)
+        now[np.diag_indices_from(now)] += SHRINK * np.trace(now) / len(now) or 1.0  # where nothing moves at all
         kept = min(kept, len(now))
         _, directions = eigh((later + later.T) / 2, now, subset_by_index=(len(now) - kept, len(now) - 1))
         return cls(centre, directions[:, ::-1] / scale[:, None])
