@@ -162,6 +162,7 @@ def _identity(sessions: list[Session]) -> dict[str, Any]:
         "chain": first.chain,
         "frozen": describe(sessions),
         "names": [session.header.name for session in sessions],
+        "dates": sorted({session.header.date for session in sessions}),
         "hours": sum(session.seconds for session in sessions) / 3600,
     }
 
