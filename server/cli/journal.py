@@ -1,4 +1,5 @@
-"""phosphene journal: verify, tail, export and replay what an engine wrote down. Also while it writes."""
+"""phosphene journal: verify, tail, export, replay and take the waits of what an engine wrote down. Also while it
+writes."""
 
 from __future__ import annotations
 
@@ -60,6 +61,18 @@ def export(
         print(f"{out}: {to_nwb(path, out, run)} trials")
     else:
         raise OperatorFault(f"--out: found {out.name}, expected a name that ends in .parquet or .nwb")
+
+
+@app.command()
+def waits(
+    path: Journal,
+    run: Annotated[str | None, typer.Option(help="Which run of the journal; the last where none is named.")] = None,
+) -> None:
+    """Print how long each trial of a run waited, for the yoked arm of another session (`waits_s` of its plan)."""
+    from server.journal.export import waits_s
+    from server.journal.read import rows
+
+    print(waits_s(rows(path), run))
 
 
 @app.command()

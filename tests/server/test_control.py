@@ -237,6 +237,17 @@ def test_thresholds_and_a_plan(loop):
     assert loop.get("/v1/trigger")["plan"]["trials"] == 10, "a plan stays until another comes"
 
 
+def test_a_yoked_arm_waits_as_long_as_the_trials_of_another_session(loop):
+    plan = {"arms": ["yoked"], "trials_per_arm": 2, "sham_fraction": 0, "waits_s": [0.5, 0.25]}
+    assert loop.ask("PUT", "", {"plan": plan})[0] == 200
+    loop.arm()
+    loop.hops(60)
+    assert len(loop.pulses()) == 1
+    loop.stop()
+    (first,) = [row.load() for row in rows(loop.journal) if row.kind == "trigger"]
+    assert (first["arm"], first["waited_s"]) == ("yoked", pytest.approx(0.5, abs=0.011))
+
+
 def test_the_lease_runs_out(loop):
     loop.arm()
     assert loop.state() == "ARMED"
