@@ -1,8 +1,8 @@
 """How long the trigger's status holds the gate's lock, for which a prediction may have to wait:
 python -m tests.streaming.cost_of_status
 
-An armed gate with the simulated device, and limits of one electrode or of all 96. Predictions and statuses take turns on
-one thread, so that neither disturbs the other's figure; the service builds a status five times a second for the page,
+An armed gate with the simulated device, and limits of one electrode or of all 96. Predictions and statuses take turns
+on one thread, so that neither disturbs the other's figure; the service builds a status five times a second for the page,
 twice for /v1/status, and at each transition. Wall time, and the thread's own processor time, which a busy machine does
 not lengthen.
 """
@@ -13,6 +13,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def measured(electrodes: int) -> dict[str, list[tuple[int, int]]]:
         if turn % 50 == 0:
             rig.gate.heartbeat(rig.token)
         one = rig.prediction(0.1, 0.003)
-        times["predict"].append(_timed(lambda: rig.gate.predict(one)))
+        times["predict"].append(_timed(partial(rig.gate.predict, one)))
         times["status"].append(_timed(rig.gate.status))
     assert rig.state == "ARMED"
     return times
