@@ -2,7 +2,7 @@
 python -m tests.streaming.cost_of_status
 
 An armed gate with the simulated device, and limits of one electrode or of all 96. Predictions and statuses take turns
-on one thread, so that neither disturbs the other's figure; the service builds a status five times a second for the page,
+on one thread, so that neither disturbs the other's figure; the service builds one five times a second for the page,
 twice for /v1/status, and at each transition. Wall time, and the thread's own processor time, which a busy machine does
 not lengthen.
 """
