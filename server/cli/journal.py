@@ -78,7 +78,7 @@ def waits(
 @app.command()
 def replay(
     path: Journal,
-    recording: Annotated[Path, typer.Argument(help="Broadband of the session, begun before the first arming.")],
+    recording: Annotated[Path, typer.Argument(help="Broadband of the session, begun before the service was.")],
     limits: Annotated[list[Path], typer.Option(help="The limits file then; again for each, where it was changed.")],
     run: Annotated[str | None, typer.Option(help="Which run of the journal; the last where none is named.")] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder of bundles, NAME/VERSION.")] = None,
