@@ -196,6 +196,13 @@ def test_serve_waits_for_a_stream_and_ends_when_told(number):
     assert seconds < 3.0
 
 
+def test_serve_hears_the_event_stream_that_it_is_told(monkeypatch):
+    served = []
+    monkeypatch.setattr("server.wiring.serve", served.append)
+    assert run(["serve", "--events", "name='Mine'"]) == run(["serve"]) == 0
+    assert [settings.events for settings in served] == ["name='Mine'", "name='StimEvents'"]
+
+
 def test_two_streams_of_one_name_are_named_and_neither_is_taken():
     name = f"Two{uuid.uuid4().hex[:12]}"
     outlets = [
