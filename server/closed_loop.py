@@ -17,6 +17,7 @@ from pylsl import local_clock
 
 from models.errors import OperatorFault, RigFault
 from server.journal.ledger import Ledger
+from server.journal.lock import Lock
 from server.journal.place import default_path
 from server.journal.writer import Journal
 from server.settings import Settings
@@ -108,6 +109,7 @@ class ClosedLoop:
     gate: Gate
     journal: AnyJournal
     _close_outlet: Callable[[], None] = lambda: None
+    _unlock_device: Callable[[], None] = lambda: None
     _closed: bool = False
 
     def close(self) -> None:
@@ -119,6 +121,7 @@ class ClosedLoop:
             self.gate.close()
             self._close_outlet()
         finally:
+            self._unlock_device()
             if not self.journal.close(JOURNAL_CLOSES_S):
                 log.error("journal: its disk did not take the last rows; ids without an outcome count as delivered")
 
@@ -146,6 +149,8 @@ def open_loop(
         participant = limits.participant if limits is not None else settings.participant
         path = settings.journal or (default_path(participant) if settings.limits is not None else None)
         device: Stimulator = NoStimulator()
+        unlock_device = _device_lock(settings.stimulator if settings.limits is not None else "none")
+        opened.callback(unlock_device)
         if settings.limits is not None:
             assert path is not None
             log_path = path.with_name(f"{path.name}.device.jsonl")
@@ -177,7 +182,7 @@ def open_loop(
         )
         journal.write("settings", {**settings.model_dump(mode="json"), "in_force": asdict(thresholds)})
         opened.pop_all()
-        return ClosedLoop(gate, journal, close_outlet)
+        return ClosedLoop(gate, journal, close_outlet, unlock_device)
 
 
 def _valid(limits_file: LimitsFile) -> Limits | None:
@@ -196,6 +201,23 @@ def _device(spec: str, deliver: Callable[[Pattern, str, float], bool], log_path:
         except OSError as error:
             raise RigFault(f"journal {log_path.parent}: {error.strerror}; name another --journal") from error
     return open_stimulator(spec, deliver=deliver, device_log=log_path)
+
+
+def _device_lock(spec: str) -> Callable[[], None]:
+    """Keeps a second engine of this machine from a device that cannot refuse it: whoever is at the far end of a UDP
+    port takes datagrams of both. A serial port is locked by its driver, and a second LSL stream is heard (outlet.py).
+    Returns what lets it go; the end of the process does, too."""
+    where = spec.partition("?")[0]
+    if not where.startswith("udp:"):
+        return lambda: None
+    path = default_path(where).with_suffix("")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Lock(path, f"stimulator {where}: another engine has it", "name another --stimulator").release
+    except OSError as error:
+        raise RigFault(f"stimulator {where}: {path.parent}: {error.strerror}; make it a folder to write in") from error
+    except OperatorFault as fault:
+        raise RigFault(str(fault)) from fault
 
 
 def _journal(path: Path, run: Fields, limits: Limits | None, steps: tuple[float, float]) -> Journal:

@@ -117,15 +117,17 @@ class Metrics:
         self._usable.set(int(status.usable.sum()))
         self._rate.set(status.rate_measured_hz)
         self._last_sample.set(status.last_sample_time)
-        self._publish_trigger(service.gate.statistics())
+        self._publish_trigger(service.gate.statistics(), service.gate.blind)
         self._model.info({"name": service.decoder.name, "provider": service.decoder.provider})
 
-    def _publish_trigger(self, statistics: GateStatistics) -> None:
+    def _publish_trigger(self, statistics: GateStatistics, blind: bool) -> None:
         for state, gauge in self._trigger_states.items():
             gauge.set(state is statistics.state)
         self._advance(self._triggers, "triggers", statistics.triggers)
         self._advance(self._would_fire, "would_fire", statistics.would_fire)
         self._advance(self._trigger_dropped, "trigger_dropped", statistics.dropped)
+        if blind:  # THRESHOLD or WAIT tells which arm the next trial has; the counts follow once it is over
+            return
         for reason, counter in self._inhibited.items():
             self._advance(counter, f"inhibited {reason}", statistics.inhibited.get(reason, 0))
 

@@ -256,6 +256,8 @@ class Service:
             self.events.state("trigger_state", self.trigger_status())
         elif kind != "would_fire" and not fields["refused"]:
             self.hits.triggered(fields["trigger_id"], fields["arm"], kind == "sham")
+        if kind == "trigger" and self.gate.blind:  # the id of a sham is another kind of id
+            fields = {**fields, "trigger_id": None}
         self.events.happened(kind, fields)
 
     def _publish(self, prediction: Prediction) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,8 @@ from streaming.trigger import TriggerSettings
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 MOST_TRIALS = 10_000  # in each arm: the ceiling of pulses in a session
+MOST_WAITS = 2000  # a request's body and a journal's row hold 64 KiB
+Wait = Annotated[float, Field(ge=0, le=3600)]
 
 
 class Thresholds(BaseModel):
@@ -38,7 +41,8 @@ class Thresholds(BaseModel):
 
 
 class PlanSettings(BaseModel):
-    """An interleaved schedule, see streaming/plan.py."""
+    """An interleaved schedule, see streaming/plan.py. `waits_s`: what yoked trials wait, those of another session
+    (`phosphene journal waits`); `open_loop_s`: what open-loop trials wait."""
 
     model_config = STRICT
     arms: list[Arm] = Field(min_length=1, max_length=5)
@@ -46,6 +50,8 @@ class PlanSettings(BaseModel):
     sham_fraction: float = Field(default=0.2, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
     blind: bool = False
+    waits_s: list[Wait] = Field(default=[], max_length=MOST_WAITS)
+    open_loop_s: Wait = 5.0
 
     def plan(self, limits: Limits) -> Plan:
         """Raises as `make_plan`."""
@@ -57,6 +63,8 @@ class PlanSettings(BaseModel):
             self.seed,
             patterns=limits.patterns[:1],  # one pattern in every trial, so that arms differ in the moment alone
             blind=self.blind,
+            waits_s=tuple(self.waits_s),
+            open_loop_s=self.open_loop_s,
         )
 
 

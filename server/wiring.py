@@ -19,6 +19,7 @@ import uvicorn
 from models.errors import OperatorFault
 from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
+from server.aside import log_aside
 from server.bundles import Bundles
 from server.closed_loop import open_loop
 from server.service import Service
@@ -41,7 +42,7 @@ def serve(settings: Settings) -> None:
     Raises:
         Fault: a port in use, a bundle that does not hold, a recording that is not there.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_aside()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it, at any moment

@@ -94,6 +94,7 @@ def make_plan(
     patterns: tuple[Pattern, ...] = (),
     blind: bool = False,
     waits_s: tuple[float, ...] = (),
+    open_loop_s: float = 5.0,
 ) -> Plan:
     """Blocks that hold every arm (and its shams) once in a shuffled order, so that drift strikes all arms alike.
 
@@ -107,7 +108,10 @@ def make_plan(
     if not 0 <= sham_fraction < 1 or not 1 <= trials_per_arm <= ENDLESS:
         raise OperatorFault("plan: expected a sham fraction in [0, 1) and at least one trial in each arm")
     if "yoked" in arms and not waits_s:
-        raise OperatorFault("plan: the yoked arm needs the waits of another session's trials; name its journal")
+        raise OperatorFault(
+            "plan: the yoked arm needs the waits of another session's trials (waits_s); `phosphene journal waits "
+            "JOURNAL` prints those of a run"
+        )
     patterns = tuple(limits.pattern(p.electrode, p.current_ua) for p in patterns) or limits.patterns
     generator = random.Random(seed)
     trials: list[Trial] = []
@@ -118,4 +122,4 @@ def make_plan(
         order = list(arms)
         generator.shuffle(order)
         trials += [Trial(arm, sham, pattern, generator.random()) for arm in order]
-    return Plan(seed, tuple(trials), blind=blind, waits_s=waits_s)
+    return Plan(seed, tuple(trials), blind=blind, waits_s=waits_s, open_loop_s=open_loop_s)

@@ -57,14 +57,14 @@ def _hits(result: dict[str, Any]) -> Figure:
             continue
         low, high = (100 * edge for edge in one["interval"])
         axes.plot([low, high], [place, place], color=colour, lw=3.5, alpha=0.45, solid_capstyle="round")
-        axes.plot(100 * one["rate"], place, "o", color=colour, ms=9)
+        axes.plot(100 * one["rate"], place, "o", color=colour, ms=9, clip_on=False)
         if expected is not None:
             axes.plot([100 * expected] * 2, [place - 0.26, place + 0.26], color=INK, lw=1.2)
         axes.text(high + 1.5, place, f"{100 * one['rate']:.1f} %", va="center", fontweight="bold", color=colour)
-        axes.text(114, place, f"n = {one['trials']}", va="center", ha="right", color=QUIET, fontsize=9)
+        axes.text(134, place, f"n = {one['trials']}", va="center", ha="right", color=QUIET, fontsize=9)
     axes.set_yticks(range(len(lines)), [name for name, *_ in lines])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.set(xlim=(0, 114), xticks=range(0, 101, 20), ylim=(len(lines) - 0.45, -0.55), xlabel="perceived, %")
+    axes.set(xlim=(0, 134), xticks=range(0, 101, 20), ylim=(len(lines) - 0.45, -0.55), xlabel="perceived, %")
     axes.grid(axis="x", color=LINE, lw=0.8)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)

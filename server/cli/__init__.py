@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import typer
 
@@ -36,9 +37,14 @@ INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number
 AGAIN_S = 0.05
 
 
+LSL_SETTINGS = Path(__file__).resolve().parent.parent / "lsl_api.cfg"
+LSL_LOOKS_IN = ("lsl_api.cfg", "~/lsl_api/lsl_api.cfg", "/etc/lsl_api/lsl_api.cfg")
+
+
 def main() -> None:
     """Entry point of `phosphene`."""
     sys.unraisablehook = _interrupt_again
+    quieten_lsl()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -49,6 +55,12 @@ def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
         threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(lost)
+
+
+def quieten_lsl() -> None:
+    """Keep liblsl from telling of its own settings amid our lines. Whoever has settings for it keeps them."""
+    if not any(Path(place).expanduser().exists() for place in LSL_LOOKS_IN):
+        os.environ.setdefault("LSLAPICFG", str(LSL_SETTINGS))
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,5 @@
-"""phosphene journal: verify, tail, export and replay what an engine wrote down. Also while it writes."""
+"""phosphene journal: verify, tail, export, replay and take the waits of what an engine wrote down. Also while it
+writes."""
 
 from __future__ import annotations
 
@@ -63,9 +64,21 @@ def export(
 
 
 @app.command()
+def waits(
+    path: Journal,
+    run: Annotated[str | None, typer.Option(help="Which run of the journal; the last where none is named.")] = None,
+) -> None:
+    """Print how long each trial of a run waited, for the yoked arm of another session (`waits_s` of its plan)."""
+    from server.journal.export import waits_s
+    from server.journal.read import rows
+
+    print(waits_s(rows(path), run))
+
+
+@app.command()
 def replay(
     path: Journal,
-    recording: Annotated[Path, typer.Argument(help="Broadband of the session, begun before the first arming.")],
+    recording: Annotated[Path, typer.Argument(help="Broadband of the session, begun before the service was.")],
     limits: Annotated[list[Path], typer.Option(help="The limits file then; again for each, where it was changed.")],
     run: Annotated[str | None, typer.Option(help="Which run of the journal; the last where none is named.")] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder of bundles, NAME/VERSION.")] = None,

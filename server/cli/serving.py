@@ -45,6 +45,7 @@ def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
     ] = None,
+    events: Annotated[str | None, typer.Option(help="LSL predicate of the event stream. [name='StimEvents']")] = None,
     stream: Stream = None,
     scale_uv: Scale = None,
     model: Model = None,
@@ -72,6 +73,7 @@ def serve(
 
     flags = {
         "source": source,
+        "events": events,
         "stream": stream,
         "scale_uv": scale_uv,
         "model": model,

@@ -1,4 +1,4 @@
-"""A journal as other tools read it: all rows as Parquet, one run's trials as NWB (CONTRACT, recordings)."""
+"""A journal as other tools read it: all rows as Parquet, one run's trials as NWB (CONTRACT, recordings), its waits."""
 
 from __future__ import annotations
 
@@ -84,6 +84,30 @@ def _trial(onset_s: float, train: dict[str, Any], told_s: float, perceived: bool
         current_ua=math.nan if train.get("current_ua") is None else train["current_ua"],
         perceived=perceived,
     )
+
+
+def waits_s(all_rows: Iterable[Row], run_id: str | None = None) -> list[float]:
+    """How long each trial of a run (the last) waited, shams too, seconds, in the order of its plan; of the last plan,
+    where there were several. What the yoked arm of another session is given.
+
+    Raises:
+        OperatorFault: no such run, or one without a trial.
+    """
+    found: str | None = None
+    waits: list[float] = []
+    for row in all_rows:
+        if row.kind == "run_started" and run_id in (None, row.run_id):
+            found, waits = row.run_id, []
+        elif row.kind == "trigger" and row.run_id == found:
+            fields: dict[str, Any] = row.load()
+            if fields["trial"] == 0:
+                waits = []
+            waits.append(round(fields["waited_s"], 3))
+    if not waits:
+        raise OperatorFault(
+            f"run {run_id or found}: found no trial that came due while armed; phosphene journal tail shows runs"
+        )
+    return waits
 
 
 def to_parquet(journal: Path, out: Path) -> int:

@@ -1,4 +1,5 @@
-"""One engine for one journal: a lock of the operating system, which ends with the process, however that ends."""
+"""One engine for one journal, and for one device: a lock of the operating system, which ends with the process, however
+that ends."""
 
 from __future__ import annotations
 
@@ -25,22 +26,22 @@ else:
 
 class Lock:
     """Held from here to `release`, or to the end of the process. The file beside the journal stays: it is the kernel
-    that knows who holds it, so there is nothing stale to clean up.
+    that knows who holds it, so there is nothing stale to clean up. `taken` and `mend` are what is said where it is
+    held.
 
     Raises:
         OperatorFault: another engine holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, taken: str = "", mend: str = "name another --journal") -> None:
         self._file = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _take(self._file)
         except OSError:
             holder = os.read(self._file, 20).decode("ascii", "replace").strip() or "unknown"
             os.close(self._file)
-            raise OperatorFault(
-                f"journal {path}: another engine writes it (process {holder}); stop that one, or name another --journal"
-            ) from None
+            taken = taken or f"journal {path}: another engine writes it"
+            raise OperatorFault(f"{taken} (process {holder}); stop that one, or {mend}") from None
         with contextlib.suppress(OSError):  # a full disk keeps nobody from locking; the number is only for people
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}\n".encode())

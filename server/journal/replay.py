@@ -203,7 +203,8 @@ class Replay:
             elif decided["kind"] == "trigger":
                 raise OperatorFault(
                     f"the recording begins after prediction {one}, which took from the budgets; nothing later can be "
-                    "replayed without it: start `phosphene record --broadband` before the service is armed"
+                    "replayed without it: start `phosphene record --broadband` before `phosphene serve`, so that it "
+                    "holds the first sample that the service heard"
                 )
         self._unheld += seq - self._seq if reason == UNKNOWN else 0
         self._seq, self._placed = seq, False

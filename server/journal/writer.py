@@ -272,7 +272,9 @@ class Journal:
             time.sleep(RETRY_S)
             return False
         if self._problem:
-            log.warning("journal: written again, nothing was lost but %d rows", self._refused)
+            log.warning(
+                "journal: written again; %s", f"{self._refused} rows were lost" if self._refused else "nothing lost"
+            )
             self._problem = ""
         return True
 

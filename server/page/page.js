@@ -170,7 +170,7 @@ function showValue() {
   const known = last.p !== null;
   show("value", known ? last.p.toFixed(2) : "–");
   $("value").parentElement.classList.toggle("void", !known);
-  show("meaning", known ? `of 100 such moments, about ${Math.round(last.p * 100)} perceived` : `not vouched for: ${last.reason === "not_calibrated" && status?.not_calibrated || (REASONS[last.reason] ?? last.reason)}`);
+  show("meaning", known ? `of 100 such moments, about ${Math.round(last.p * 100)} perceived` : last.reason === "blind" ? "hidden: a blind experiment runs" : `not vouched for: ${last.reason === "not_calibrated" && status?.not_calibrated || (REASONS[last.reason] ?? last.reason)}`);
 }
 
 function showStale() {

@@ -19,6 +19,7 @@ from streaming.sources.stamps import note
 
 LOOK_EVERY_S = 0.25
 AT_ONCE = 256  # markers taken per call, so that a flood never holds up the samples; the rest follows
+SAID_EVERY_S = 1.0  # a flood of bad ones is counted; each as a line in the log would hold up the samples after all
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class EventInlet:
         self._inlet: pylsl.StreamInlet | None = None
         self._look_after = 0.0
         self._last_complaint = ""
+        self._say_after, self._unsaid = 0.0, 0
 
     @property
     def connected(self) -> bool:
@@ -100,14 +102,22 @@ class EventInlet:
             return None
         if isinstance(marker, UnknownEvent):
             self._counters.unknown_markers += 1
-            log.info("unknown event %s", ascii(marker.event))
+            self._say(logging.INFO, f"unknown event {marker.event!a}")
         return marker
 
     def _malformed(self, problem: str) -> None:
         self._counters.malformed_markers += 1
         printable = ascii(problem)[1:-1]
         note(self._counters, printable)
-        log.warning("%s", printable)
+        self._say(logging.WARNING, printable)
+
+    def _say(self, level: int, line: str) -> None:
+        now = pylsl.local_clock()
+        if now < self._say_after:
+            self._unsaid += 1
+            return
+        log.log(level, "%s", f"{line} ({self._unsaid} more since the last)" if self._unsaid else line)
+        self._say_after, self._unsaid = now + SAID_EVERY_S, 0
 
     def _complain(self, problem: str) -> None:
         if problem != self._last_complaint:

@@ -16,7 +16,8 @@ piece's first stamp from where the line through the past expects it, in samples.
   is decoded across an unseen splice.
 
 A loss below the tolerance of a jittering rig cannot be seen in its stamps; the line follows it, as it follows drift.
-A step back that stays, or one forward by more than the time that passed, is a clock that was set: a new epoch.
+A step back that stays, or one forward by more than the time that passed, is a clock that was set: a new epoch. So is
+what liblsl makes of a stream that is joined in the midst of a sender's chunk: it deduces its rest from a time of zero.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class StampTracker:
         self.rate_hz = rate_hz
         self.epoch = epoch
         self._counters = counters
-        self._last_arrival = self._before_doubt = -np.inf
+        self._last_arrival = self._before_doubt = np.inf
         self._newest = -np.inf  # stamp of the newest sample
         self._seen: dict[float, int] = {}  # first stamps of recent pieces -> rows, by which doubled ones are known
         self._doubled_to = -np.inf
@@ -107,6 +108,7 @@ class StampTracker:
         """Timestamps (n,) of one pull as segments in order; rows with doubled stamps are in none of them."""
         if not len(timestamps):
             return []
+        self._last_arrival = min(self._last_arrival, arrival)  # before the first pull nothing was lost
         stamps, pieces = timestamps, [(0, len(timestamps))]
         if not steady(timestamps, self.rate_hz, self._tolerance()):
             stamps = self._finite(timestamps, arrival)

@@ -23,6 +23,7 @@ from streaming.stimulators.shots import Shots
 from streaming.stimulators.stimulator import NotSent, Status, Steps
 
 Byte = Annotated[int, Field(ge=0, le=255)]
+CLOSES_S = 0.25  # that the port may take for the last byte
 
 
 class SerialSettings(Steps):
@@ -68,7 +69,7 @@ class SerialStimulator:
         self._shots = Shots(self.capabilities)
         self._lock = threading.RLock()
         self._stop, self._raised = threading.Event(), threading.Event()
-        self._high = False
+        self._high = self._owed = False  # the line; the byte that tells the box that it is over
         self._port = open_port(settings)
         loops = (self._hear, self._let_fall) if settings.line else (self._hear,)
         self._threads = [threading.Thread(target=loop, name=f"serial{loop.__name__}", daemon=True) for loop in loops]
@@ -82,6 +83,7 @@ class SerialStimulator:
             self._shots.arm(limits, self._clock())
             try:
                 self._low()
+                self._owed = False
                 self._port.flush_input()
             except OSError as error:
                 self._shots.disarm()
@@ -112,14 +114,17 @@ class SerialStimulator:
             self._shots.disarm()
             try:
                 self._low()
-                if was_armed and self._settings.disarm is not None:
-                    self._port.write(bytes([self._settings.disarm]))
+                self._owed = self._owed or (was_armed and self._settings.disarm is not None)
+                self._tell_disarmed()
             except Exception as error:  # whatever it is: this is the way out
                 self._lost(error)
 
     def close(self) -> None:
         atexit.unregister(self.close)
         self.disarm()
+        give_up = time.monotonic() + CLOSES_S
+        while self._owed and not self._shots.gone and time.monotonic() < give_up:
+            time.sleep(0.005)
         self._stop.set()
         self._raised.set()
         for thread in self._threads:
@@ -171,11 +176,18 @@ class SerialStimulator:
             self._port.set_line(self._settings.line, False)
         self._high = False
 
+    def _tell_disarmed(self) -> None:
+        """The byte that is owed. Where the pulse's own still waits in the port, the next turn of `_hear` sends it."""
+        if self._owed and self._settings.disarm is not None:
+            self._owed = not self._port.write(bytes([self._settings.disarm]))
+
     def _hear(self) -> None:
         """Each byte of the box, until it is gone."""
         while not self._stop.is_set():
             try:
                 answer = self._port.read()
+                with self._lock:
+                    self._tell_disarmed()
             except (OSError, ValueError) as error:
                 with self._lock:
                     self._lost(error)

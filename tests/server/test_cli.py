@@ -19,7 +19,7 @@ import pylsl
 import pytest
 
 from models.errors import Fault
-from server.cli import offline, run, serving
+from server.cli import LSL_LOOKS_IN, LSL_SETTINGS, offline, quieten_lsl, run, serving
 from server.journal.writer import Journal
 from server.settings import Settings
 from server.wiring import listen, open_source
@@ -49,6 +49,26 @@ def test_called_wrongly_is_one_line(arguments, status, word, capsys):
     lines = [line for line in err.splitlines() if line.startswith("phosphene: ")]
     assert len(lines) == 1
     assert word in lines[0]
+
+
+def test_liblsl_is_quiet_unless_somebody_has_settings_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("server.cli.LSL_LOOKS_IN", LSL_LOOKS_IN[:2])
+    monkeypatch.setenv("LSLAPICFG", "")  # so that it is put back afterwards
+    monkeypatch.delenv("LSLAPICFG")
+    (tmp_path / "lsl_api.cfg").write_text("[log]\nlevel = 4\n")
+    quieten_lsl()
+    assert "LSLAPICFG" not in os.environ
+    (tmp_path / "lsl_api.cfg").unlink()
+    quieten_lsl()
+    assert os.environ["LSLAPICFG"] == str(LSL_SETTINGS)
+    script = "import pylsl; pylsl.library_version(); pylsl.local_clock(); pylsl.resolve_streams(0.1)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("", "")
+    monkeypatch.setenv("LSLAPICFG", "mine.cfg")
+    quieten_lsl()
+    assert os.environ["LSLAPICFG"] == "mine.cfg"
 
 
 def test_serve_opens_what_a_recording_does_not_say(tmp_path):
@@ -174,6 +194,13 @@ def test_serve_waits_for_a_stream_and_ends_when_told(number):
         status, seconds = interrupt(process, number)
     assert status == 0
     assert seconds < 3.0
+
+
+def test_serve_hears_the_event_stream_that_it_is_told(monkeypatch):
+    served = []
+    monkeypatch.setattr("server.wiring.serve", served.append)
+    assert run(["serve", "--events", "name='Mine'"]) == run(["serve"]) == 0
+    assert [settings.events for settings in served] == ["name='Mine'", "name='StimEvents'"]
 
 
 def test_two_streams_of_one_name_are_named_and_neither_is_taken():

@@ -100,6 +100,22 @@ def test_a_second_engine_on_one_journal_is_refused(tmp_path):
     open_loop(settings).close()
 
 
+def test_a_second_engine_on_one_device_is_refused(tmp_path, monkeypatch):
+    """Each with a journal of its own; a UDP port cannot refuse a second sender itself."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    one = Settings(limits=LIMITS, journal=tmp_path / "a.journal", stimulator="udp:127.0.0.1:50519")
+    two = Settings(limits=LIMITS, journal=tmp_path / "b.journal", stimulator="udp:127.0.0.1:50519?acknowledges=false")
+    first = open_loop(one)
+    try:
+        with pytest.raises(RigFault, match=f"udp:127.0.0.1:50519: another engine has it .process {os.getpid()}"):
+            open_loop(two)
+        assert not (tmp_path / "b.journal").exists()
+        open_loop(Settings(limits=LIMITS, journal=tmp_path / "c.journal", stimulator="udp:127.0.0.1:50520")).close()
+    finally:
+        first.close()
+    open_loop(two).close()
+
+
 def test_without_a_stimulator_it_says_why_it_cannot_be_armed(tmp_path):
     loop = open_loop(Settings(limits=LIMITS, journal=tmp_path / "a.journal"))
     assert "stimulator none: there is no stimulator" in loop.gate.status()["problems"]

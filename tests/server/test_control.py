@@ -112,6 +112,13 @@ class Loop(Running):
     def state(self) -> str:
         return str(self.get("/v1/trigger")["state"])
 
+    def inhibited(self) -> dict[str, float]:
+        """The metrics' counts by reason."""
+        with urllib.request.urlopen(f"{self.origin}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        told = [line.split('"') for line in lines if line.startswith("phosphene_inhibited_total{")]
+        return {reason: float(count.removeprefix("} ")) for _, reason, count in told}
+
     def pulses(self) -> list[Any]:
         return [json.loads(line) for line in self.device_log.read_text().splitlines()]
 
@@ -160,9 +167,8 @@ def test_two_steps_a_pulse_and_its_percept(loop):
     low, high = hits["interval"]
     assert (low, high) == (pytest.approx(0.2065, abs=1e-3), 1.0)
     with urllib.request.urlopen(f"{loop.origin}/metrics", timeout=5) as answer:
-        text = answer.read().decode()
-    assert 'phosphene_trigger_state{state="FAULT"} 0.0' in text
-    assert 'phosphene_inhibited_total{reason="DAY_CHARGE"} 0.0' in text
+        assert 'phosphene_trigger_state{state="FAULT"} 0.0' in answer.read().decode()
+    assert loop.inhibited()["DAY_CHARGE"] == 0.0
     assert within(2.0, lambda: loop.post("/disarm")[1]["state"] == "DISARMED")
 
 
@@ -235,6 +241,17 @@ def test_thresholds_and_a_plan(loop):
     assert (told["thresholds"]["p_on"], told["thresholds"]["p_off"], told["thresholds"]["dwell_hops"]) == (0.8, 0.6, 1)
     assert loop.ask("PUT", "", {"p_off": 0.7})[1]["thresholds"]["p_on"] == 0.8
     assert loop.get("/v1/trigger")["plan"]["trials"] == 10, "a plan stays until another comes"
+
+
+def test_a_yoked_arm_waits_as_long_as_the_trials_of_another_session(loop):
+    plan = {"arms": ["yoked"], "trials_per_arm": 2, "sham_fraction": 0, "waits_s": [0.5, 0.25]}
+    assert loop.ask("PUT", "", {"plan": plan})[0] == 200
+    loop.arm()
+    loop.hops(60)
+    assert len(loop.pulses()) == 1
+    loop.stop()
+    (first,) = [row.load() for row in rows(loop.journal) if row.kind == "trigger"]
+    assert (first["arm"], first["waited_s"]) == ("yoked", pytest.approx(0.5, abs=0.011))
 
 
 def test_the_lease_runs_out(loop):
@@ -325,6 +342,7 @@ def test_another_bundle_disarms_and_is_written_down(loop):
 def test_a_blind_experiment_hides_probability_and_condition(loop):
     plan = {"arms": ["favourable", "random"], "trials_per_arm": 5, "sham_fraction": 0.5, "blind": True}
     loop.ask("PUT", "", {"plan": plan})
+    counted = loop.inhibited()
     hurried = {"close_timeout": 0.1}  # for what is still unread
     with (
         loop.socket("/v1/predictions?fields=probability", **hurried) as predictions,
@@ -341,9 +359,13 @@ def test_a_blind_experiment_hides_probability_and_condition(loop):
         while not told or told[-1]["type"] not in ("trigger", "sham"):
             told.append(json.loads(events.recv(timeout=10)))
         assert told[-1]["type"] == "trigger"
-        assert (told[-1]["probability"], told[-1]["arm"]) == (None, None)
+        assert (told[-1]["probability"], told[-1]["arm"], told[-1]["trigger_id"]) == (None, None, None)
+        assert loop.inhibited() == counted, "THRESHOLD or WAIT would tell the arm"
         assert loop.get("/v1/trigger")["shams"] is None
         assert {one["arm"] for one in loop.get("/v1/trigger")["hits"]} == {"hidden"}
+    loop.post("/disarm")
+    loop.ask("PUT", "", {"plan": {**plan, "blind": False}})
+    assert within(2.0, lambda: loop.inhibited()["UNSETTLED"] > 50.0), "the counts follow once it is over"
 
 
 def test_ending_disarms_first_and_writes_it_down(tmp_path):

@@ -100,6 +100,20 @@ def test_rates_trials_and_files(folder: Path, tmp_path: Path) -> None:
     assert again == result
 
 
+def test_broadband_and_its_own_envelope_say_the_same(tmp_path: Path) -> None:
+    (broadband,) = write_dataset(tmp_path / "data", "threshold", ParticipantSettings(), minutes=0.4, level="B")
+    envelope = tmp_path / "mua.nwb"
+    assert run(["mua", str(broadband), "--out", str(envelope)]) == 0
+    one, two = (decode_recording(path, Knowing(), 0.02, None) for path in (broadband, envelope))
+    assert [trial.perceived for trial in one.trials] == [trial.perceived for trial in two.trials] != []
+    said = [
+        {round(p.sample_time, 3): p.probability for p in found.predictions if p.flags == ()} for found in (one, two)
+    ]
+    both = said[0].keys() & said[1].keys()
+    assert len(both) > 0.9 * len(said[0]) > 200
+    assert all(said[0][at] == said[1][at] for at in both)
+
+
 def test_what_electrode_and_current_alone_would_have_given() -> None:
     easy, hard = (1, 20.0), (2, 10.0)
     trials = _Trials(

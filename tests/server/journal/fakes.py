@@ -130,7 +130,7 @@ def lived_in(path: Path, clock: FakeClocks, pulses: int = 3) -> str:
     for trial in range(pulses):
         clock.pass_(10.0)
         one = taken(journal)
-        journal.write("trigger", trigger(one))
+        journal.write("trigger", {**trigger(one), "trial": trial, "waited_s": 1.5 + trial})
         journal.write("outcome", outcome(one))
         at = {"trial": trial, "time": clock.lsl}
         journal.write(

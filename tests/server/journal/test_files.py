@@ -1,5 +1,6 @@
 """phosphene journal verify | tail | export, and where a journal lies."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import OperatorFault
 from server.cli import run
-from server.journal.export import Trial, find_run
+from server.journal.export import Trial, find_run, waits_s
 from server.journal.place import default_path
 from server.journal.read import rows, verify
 from server.journal.rows import COLUMNS, Entry, chain
 from server.journal.writer import Journal
-from tests.server.journal.fakes import FakeClocks, lived_in
+from server.trigger_settings import PlanSettings
+from tests.server.journal.fakes import FakeClocks, limits, lived_in
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,29 @@ def test_trials_are_matched_stimulations_and_reports():
     assert found.trials[0].current_ua != found.trials[0].current_ua
     assert found.trials[1] == (2.0, 4.5, 2.0, 2.5, 7, 4.0, True)
     assert len(found.trials) == 2
+
+
+def test_waits_are_those_of_a_runs_last_plan_in_its_order():
+    told_of = [
+        (0, "run_started", {}),
+        (1, "trigger", {"trial": 0, "waited_s": 9.0}),
+        (2, "trigger", {"trial": 0, "waited_s": 1.2344}),  # another plan
+        (3, "would_fire", {"trial": 0, "waited_s": 5.0}),
+        (4, "trigger", {"trial": 1, "waited_s": 0.5, "sham": True}),
+    ]
+    assert waits_s(told(*told_of)) == [1.234, 0.5]
+    with pytest.raises(OperatorFault, match="run r1: found no trial that came due"):
+        waits_s(told(*told_of, (5, "run_started", {})))
+    with pytest.raises(OperatorFault, match="no trial"):
+        waits_s(told(*told_of), "r9")
+
+
+def test_waits_of_a_journal_are_what_a_plan_takes(journal, capsys):
+    assert run(["journal", "waits", str(journal[0]), "--run", journal[1][0]]) == 0
+    waits = json.loads(capsys.readouterr().out)
+    assert len(waits) == 3
+    plan = PlanSettings(arms=["yoked"], trials_per_arm=4, sham_fraction=0, waits_s=waits).plan(limits())
+    assert [plan.wait_s(index, []) for index in range(4)] == [*waits, waits[0]]
 
 
 def test_a_run_that_is_not_there(journal, tmp_path, capsys):

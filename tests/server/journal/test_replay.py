@@ -305,6 +305,27 @@ def test_what_is_not_at_hand_is_named(
         replayed(short, altered=rows)
 
 
+def test_a_plan_that_cannot_be_made_any_more_is_passed_over(short: Played) -> None:
+    asked = {"asked": {"plan": {"arms": ["yoked"], "trials_per_arm": 2}}}
+    found = replayed(short, altered=alter(told(short), "settings", -1, lambda fields: fields.update(asked)))
+    assert (found.difference, found.triggers > 0) == ("", True)
+
+
+def test_a_defect_of_ours_ends_what_can_be_compared(short: Played) -> None:
+    rows = told(short)
+    places = [index for index, row in enumerate(rows) if row.kind == "trigger"]
+    failed = {"from": "ARMED", "to": "FAULT", "event": "fail", "reason": "the trigger failed: of ours", "after_seq": 0}
+    row = rows[places[1] + 3]._replace(kind="transition", fields=json.dumps(failed))
+    found = replayed(short, altered=[*rows[: places[1] + 3], row, *rows[places[1] + 3 :]])
+    assert found.difference == ""
+    assert found.notes[0].startswith("the trigger failed there, by a defect of Phosphene: nothing after prediction")
+
+
+def test_a_transition_from_another_state_is_found(short: Played) -> None:
+    rows = alter(told(short), "transition", 1, put(**{"from": "SHADOW"}))
+    assert "found the trigger SHADOW in the journal, ARMING in the replay" in replayed(short, altered=rows).difference
+
+
 def test_no_such_run(short: Played) -> None:
     with pytest.raises(OperatorFault, match="no run other"):
         read_session(told(short), "other")

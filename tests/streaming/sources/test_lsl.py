@@ -12,10 +12,11 @@ import pylsl
 import pytest
 
 from models.errors import RigFault
-from streaming.chunk import ArrayMap, Chunk, StreamInfo
+from streaming.chunk import ArrayMap, Chunk, SourceCounters, StreamInfo
 from streaming.events import Report, Stimulation, UnknownEvent
 from streaming.sinks.broadband_outlet import broadband_stream_info
 from streaming.sources.lsl import SILENCE_S, LslSource
+from streaming.sources.lsl_events import EventInlet
 
 RATE_HZ = 30000.0
 
@@ -236,6 +237,21 @@ def test_a_wrong_header_is_refused_when_it_connects(name: str) -> None:
     with pytest.raises(RigFault, match="found a rate of 1000 Hz"):
         source.wait(threading.Event())
     del rig
+
+
+def test_a_flood_of_bad_markers_is_counted_and_no_flood_in_the_log(caplog, monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("streaming.sources.lsl_events.pylsl.local_clock", lambda: now)
+    counters = SourceCounters()
+    inlet = EventInlet("name='nobody'", counters)
+    for _ in range(1000):
+        assert inlet._parse("no marker", 1.0) is None
+    now = 101.5
+    inlet._parse("no marker", 1.0)
+    assert counters.malformed_markers == 1001
+    first, second = caplog.messages
+    assert "malformed" in first
+    assert second.endswith("(999 more since the last)")
 
 
 def test_markers_fall_on_their_sample_and_bad_ones_stop_nothing(name: str, running, caplog) -> None:

@@ -38,6 +38,7 @@ class Rig:
         return samples
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.floats(0, 1e6))
 def test_any_cutting_of_exact_stamps_gives_the_same_indices(cuts: list[int], t0: float) -> None:
     rig, first = Rig(), 0
@@ -182,6 +183,24 @@ def test_a_clock_set_forward_is_no_loss() -> None:
         rig.send(exact(at + 300 * k, 300, T0 + 3600), T0 + at / RATE_HZ + 0.01 * (k + 1))
     assert rig.segments[-1].epoch == 1
     assert rig.counters.lost_samples == 0
+
+
+@pytest.mark.parametrize("one_pull", [True, False])
+@pytest.mark.parametrize("rest", [1, 200])
+def test_a_stream_joined_in_the_midst_of_a_chunk_lost_nothing(one_pull: bool, rest: int) -> None:
+    """liblsl deduces the chunk's rest from a time of zero: no loss of as many samples as the sender's clock is old."""
+    rig, deduced, arrival = Rig(), np.arange(1, rest + 1) / RATE_HZ, T0 + 0.01
+    if one_pull:
+        rig.send(np.concatenate([deduced, exact(0, 300)]), arrival)
+    else:
+        rig.send(deduced, arrival - 0.001)
+        rig.send(exact(0, 300), arrival)
+    for k in range(1, 40):
+        rig.send(exact(300 * k, 300), arrival + 0.01 * k)
+    assert (rig.counters.lost_samples, rig.counters.gaps) == (0, 0)
+    last = rig.segments[-1]
+    assert (last.epoch, last.backlog) == (1, False)
+    assert last.newest_time == pytest.approx(T0 + (300 * 40 - 1) / RATE_HZ)
 
 
 def test_a_clock_that_stands_still_loses_one_chunk_not_all() -> None:

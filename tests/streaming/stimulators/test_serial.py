@@ -74,6 +74,23 @@ def test_disarming_tells_the_box_where_it_has_a_byte_for_it() -> None:
     assert port.written == b"A\x00"
 
 
+def test_the_byte_that_disarms_is_sent_behind_one_that_still_waits() -> None:
+    port = FakePort()
+    settings = SerialSettings(port="fake", commands={"e34-10uA": 65}, disarm=0)
+    stimulator = SerialStimulator(settings, lambda settings: port)
+    stimulator.arm(LIMITS)
+    stimulator.fire(PATTERN, "a", "")
+    port.full = True  # its byte has not left yet
+    stimulator.disarm()
+    assert port.written == b"A"
+    port.full = False
+    until(lambda: port.written == b"A\x00")
+    stimulator.arm(LIMITS)
+    port.full = True
+    stimulator.close()  # a port that never takes it holds up nobody
+    assert port.closed == 1
+
+
 def test_a_box_that_is_unplugged_is_a_fault_and_stays_one(box: PtyBench) -> None:
     box.stimulator.arm(LIMITS)
     box.unplug()

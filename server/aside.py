@@ -1,0 +1,57 @@
+"""What the service logs is written by a thread of its own. The decode thread logs too, as do commands that hold the
+gate's lock, and a terminal that somebody has stopped (Ctrl-S), or a pipe that nobody reads, would hold them up."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from logging.handlers import QueueHandler
+
+MOST = 1000  # lines that may wait; of those beyond, the count is told
+ENDS_S = 0.5
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+class Aside(QueueHandler):
+    """Hands each line to `handler` on another thread, and never waits. `lost`: lines that nobody took in time."""
+
+    def __init__(self, handler: logging.Handler, most: int = MOST) -> None:
+        super().__init__(queue.Queue(most))
+        self.lost = 0
+        self._told, self._handler = 0, handler
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+    def close(self) -> None:
+        """What waits is still written, where that takes no longer than half a second."""
+        give_up = time.monotonic() + ENDS_S
+        while self.queue.unfinished_tasks and time.monotonic() < give_up:  # type: ignore[attr-defined]
+            time.sleep(0.005)
+        super().close()
+
+    def _write(self) -> None:
+        while True:
+            record = self.queue.get()
+            self._handler.handle(record)
+            if (lost := self.lost) > self._told:
+                text = f"{lost - self._told} lines of this log were lost: nobody took them"
+                self._told = lost
+                self._handler.handle(logging.LogRecord(record.name, logging.WARNING, "", 0, text, None, None))
+            self.queue.task_done()  # type: ignore[attr-defined]
+
+
+def log_aside(level: int = logging.INFO) -> None:
+    """Log to standard error, aside; where nothing else was set up before."""
+    root = logging.getLogger()
+    if not root.handlers:
+        to_stderr = logging.StreamHandler()
+        to_stderr.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(Aside(to_stderr))
+        root.setLevel(level)
