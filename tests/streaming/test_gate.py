@@ -282,7 +282,7 @@ def test_a_device_that_refuses_and_one_that_breaks_at_the_pulse() -> None:
 
 def test_a_defect_of_ours_latches_and_predictions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = armed()
-    monkeypatch.setattr(rig.gate.engine, "push", lambda *_: 1 / 0)
+    monkeypatch.setattr(rig.gate.engine, "decide", lambda *_: 1 / 0)
     assert not rig.push()
     assert rig.state == "FAULT"
     assert not rig.device.armed

@@ -293,8 +293,8 @@ def test_the_pulses_of_a_minute() -> None:
 
 
 def test_the_pulses_of_a_session_and_they_outlast_a_disarming() -> None:
-    run = spend(Run(limits("pulses_per_session = 3")), 3)
-    run.engine.plan = Plan(0, run.engine.plan.trials * 2) if run.engine.plan else None
+    found = limits("pulses_per_session = 3")
+    run = spend(Run(found, Plan(0, simple_plan(found).trials * 2)), 3).settle(0.1, 0.1)
     assert [run.reason() for _ in range(3)] == [Reason.DWELL, Reason.DWELL, Reason.SESSION]
     run.engine.handle(Event.DISARM)
     run.engine.handle(Event.REQUEST)
