@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pylsl import local_clock
-
 from models.errors import OperatorFault, RigFault
 from server.journal.ledger import Ledger
 from server.journal.lock import Lock
@@ -24,6 +22,7 @@ from server.settings import Settings
 from server.trigger_settings import planner
 from streaming.gate import Gate
 from streaming.limits import Limits, Pattern, read_limits
+from streaming.lsl_calls import local_clock
 from streaming.stimulators.lsl import SIMULATED_NAME, LslStimulator
 from streaming.stimulators.none import NoStimulator
 from streaming.stimulators.open import open_stimulator
@@ -44,7 +43,7 @@ class AnyJournal(Protocol):
     @property
     def healthy(self) -> bool: ...
     @property
-    def ids_left(self) -> int: ...
+    def next_id(self) -> str | None: ...
     def take_id(self) -> str | None: ...
     def write(self, kind: str, fields: Fields, durable: bool = False) -> bool: ...
     def use_limits(self, limits: Limits) -> bool: ...
@@ -55,7 +54,7 @@ class NoJournal:
     """Nothing is written down, so nothing can be armed."""
 
     healthy = False
-    ids_left = 0
+    next_id = None
     ledger = Ledger(0.0, {}, 0.0, ())
 
     def __init__(self) -> None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from models.errors import Fault, OperatorFault
 from streaming.arming import GateSettings, Lease, why_not
+from streaming.clock_guard import ClockGuard
 from streaming.gate_status import (
     Counts,
     Fields,
@@ -30,18 +31,19 @@ from streaming.gate_status import (
     trigger_row,
     trigger_told,
 )
-from streaming.limits import Limits
+from streaming.limits import Limits, Pattern
 from streaming.matching import Decoding
 from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
 from streaming.rules import Found, Rules
 from streaming.states import LIVE, Event, State
-from streaming.stimulators.markers import state_marker, trigger_marker
+from streaming.stimulators.markers import TriggerForm, state_marker, trigger_form
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
-from streaming.trigger import Conditions, Inhibited, Progress, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Inhibited, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 WATCHED = (State.SHADOW, State.ARMING, *LIVE)  # in which what is not in the samples is journalled
+ASKED_HOLDS_S = 0.05  # what lease, device and journal said behind a prediction holds so long for the next
 
 
 class Journal(Protocol):
@@ -50,9 +52,19 @@ class Journal(Protocol):
     @property
     def healthy(self) -> bool: ...
     @property
-    def ids_left(self) -> int: ...
+    def next_id(self) -> str | None: ...
     def take_id(self) -> str | None: ...
     def write(self, kind: str, fields: Fields) -> bool: ...
+
+
+class Asked(NamedTuple):
+    """What the next prediction rests on beside its samples, asked for behind the one before: a pulse waits for none of
+    it. Half a microsecond here would be five there, where the inference has just emptied the caches."""
+
+    until: float  # moment of the monotonic clock beyond which they are asked anew
+    conditions: Conditions  # where the newest sample is fresh
+    free_from: float  # moment of the monotonic clock: before it refractory or rate, counted on it, bar a pulse
+    form: TriggerForm | None  # the marker of the trial that is next, with the id that is next
 
 
 class Gate:
@@ -93,11 +105,11 @@ class Gate:
         self._lease = Lease()
         self._counts = Counts()
         self._shadow_ids = itertools.count()
-        self._fired = deque(sorted(self._monotonic() - ago_s for ago_s in pulses_ago_s))  # of the last minute
+        self._guard = ClockGuard(self._monotonic() - ago_s for ago_s in pulses_ago_s)
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
         self._conditions: Conditions | None = None
-        self._device_idle = False  # as asked behind the last prediction: `fire` asks the device itself once more
+        self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
         self.engine = self._build()
 
@@ -124,10 +136,19 @@ class Gate:
 
     def _predict(self, prediction: Prediction) -> str | None:
         now = self._monotonic()
-        self._silent(now)
+        if now - self._last_prediction > self.settings.stream_disarms_s:
+            self._silent(now)
         self._last_prediction = now
-        conditions = self._stamp(prediction, now)
-        decision = self.engine.push(prediction, conditions)
+        asked = self._asked
+        if asked is None or now > asked.until:
+            asked = self._ask(now, self._device_status())
+        age_s = self._clock() - prediction.sample_time
+        conditions = asked.conditions
+        if not (-self.thresholds.max_age_s <= age_s <= self.thresholds.max_age_s or self._recorded()):
+            conditions = conditions._replace(fresh=False)
+        if prediction.flags or conditions != self._conditions:
+            self._note(prediction, conditions)
+        decision = self.engine.decide(prediction, conditions)
         self._last_seq = prediction.seq
         if isinstance(decision, Inhibited):
             self._counts.inhibit(decision.reason)
@@ -135,35 +156,72 @@ class Gate:
                 self._lose("armed for as long as the limits allow")
             left = None
         else:
-            left = self._carry_out(decision, conditions, now)
+            age_s += self._monotonic() - now  # whatever held the thread up since, nothing leaves late
+            try:
+                fired = self._fire(decision, asked, now, age_s)
+            finally:
+                self.engine.spend(decision)  # whatever became of it
+            left = self._account(decision, *fired, conditions, now, age_s)
         self._watch(now)  # behind the pulse, which waits for nothing; the conditions have said the same
         return left
 
-    def _stamp(self, prediction: Prediction, now: float) -> Conditions:
-        """What is not in the samples, now; journalled where it changed."""
-        age_s = self._clock() - prediction.sample_time
-        conditions = Conditions(
-            abs(age_s) <= self.thresholds.max_age_s or self._recorded(),
-            now - self._lease.renewed <= self.settings.lease_inhibits_s,
-            self._device_idle,
-            self._journal.healthy and self._journal.ids_left > 0,
-        )
-        flags = prediction.flags
-        if (flags or conditions != self._conditions) and self.engine.state in WATCHED:
-            arrival = [flag for flag in flags if flag in ("overload", "backlog")]  # not in the samples either
-            if arrival or conditions != self._conditions:
-                place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
-                self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
-                self._conditions = conditions
-        return conditions
+    def _note(self, prediction: Prediction, conditions: Conditions) -> None:
+        """Journal what is not in the samples, where it changed."""
+        if self.engine.state not in WATCHED:
+            return
+        arrival = [flag for flag in prediction.flags if flag in ("overload", "backlog")]  # not in the samples either
+        if arrival or conditions != self._conditions:
+            place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
+            self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
+            self._conditions = conditions
 
-    def _carry_out(self, trigger: Trigger, conditions: Conditions, now: float) -> str | None:
-        """The pulse first, where there is to be one; then all that is written and told of it."""
+    def _fire(self, trigger: Trigger, asked: Asked, now: float, age_s: float) -> tuple[str | None, str, str]:
+        """(id, why it was not sent, what went wrong once it was)."""
+        trial = trigger.trial
+        if trigger.shadow or trial.sham:
+            return f"shadow-{next(self._shadow_ids)}", "", ""
+        if now < asked.free_from and (refused := self._too_soon(now)):
+            return None, refused, ""
+        if not (abs(age_s) <= self.thresholds.max_age_s or self._recorded()):
+            return None, f"late: the newest sample was {age_s * 1e3:.0f} ms old when the pulse was to leave", ""
+        trigger_id = self._journal.take_id()
+        if trigger_id is None:
+            return None, "no reserved id", ""
+        form = asked.form
+        if form is None or form.trigger_id != trigger_id or form.pattern is not trial.pattern:
+            form = self._form("trigger", trigger_id, trial.pattern)
+        marker = form.fill(trigger.seq, trigger.probability, trigger.sample_time)
+        self._guard.add(now)
+        try:
+            self._device.fire(trial.pattern, trigger_id, marker)
+        except NotSent as fault:
+            return trigger_id, str(fault), ""
+        except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
+            return trigger_id, "", str(fault)
+        return trigger_id, "", ""
+
+    def _too_soon(self, now: float) -> str:
+        """Refractory and rate once more, on our own clock; the sentence where one does not hold."""
+        return self._guard.why_not(self.engine.limits.budget, now) if self.engine.limits is not None else ""
+
+    def _form(self, event: Literal["trigger", "would_fire"], trigger_id: str, pattern: Pattern) -> TriggerForm:
+        sha256 = self.engine.limits.sha256 if self.engine.limits is not None else ""
+        return trigger_form(event, trigger_id, pattern, sha256, self.blind)
+
+    def _account(
+        self,
+        trigger: Trigger,
+        trigger_id: str | None,
+        refused: str,
+        problem: str,
+        conditions: Conditions,
+        now: float,
+        age_s: float,
+    ) -> str | None:
+        """All that is written and told of it; its id, where a pulse left."""
         limits, plan = self.engine.limits, self.engine.plan
         assert limits is not None
         assert plan is not None
-        age_s = self._clock() - trigger.sample_time  # anew: whatever held the thread up since, nothing leaves late
-        trigger_id, refused, problem = self._fire(trigger, limits, plan, now, age_s)
         left = trigger.pulse and not refused
         kind = "would_fire" if trigger.shadow else "trigger"
         lease_age_s = now - self._lease.renewed
@@ -184,46 +242,13 @@ class Gate:
             self._counts.shams += trigger.trial.sham
             self._counts.would_fire += trigger.shadow
             if trigger.shadow:
-                self._announce(_marker("would_fire", trigger, trigger_id, limits, plan))
+                form = self._form("would_fire", trigger_id or "", trigger.trial.pattern)
+                self._announce(form.fill(trigger.seq, trigger.probability, trigger.sample_time))
         if problem:
             self._fail(f"stimulator: {problem}")
         told = trigger_told(trigger, trigger_id, refused, plan.blind)
         self._happened("sham" if trigger.trial.sham and not plan.blind else kind, told)
         return trigger_id if left else None
-
-    def _fire(
-        self, trigger: Trigger, limits: Limits, plan: Plan, now: float, age_s: float
-    ) -> tuple[str | None, str, str]:
-        """(id, why it was not sent, what went wrong once it was)."""
-        if not trigger.pulse:
-            return f"shadow-{next(self._shadow_ids)}", "", ""
-        if refused := self._guard(limits, now, age_s):
-            return None, refused, ""
-        trigger_id = self._journal.take_id()
-        if trigger_id is None:
-            return None, "no reserved id", ""
-        marker = _marker("trigger", trigger, trigger_id, limits, plan)
-        self._fired.append(now)
-        try:
-            self._device.fire(trigger.trial.pattern, trigger_id, marker)
-        except NotSent as fault:
-            return trigger_id, str(fault), ""
-        except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
-            return trigger_id, "", str(fault)
-        return trigger_id, "", ""
-
-    def _guard(self, limits: Limits, now: float, age_s: float) -> str:
-        """Refractory, rate and age once more, on our own clocks; the sentence where one does not hold."""
-        fired = self._fired
-        while fired and now - fired[0] >= 60.0:
-            fired.popleft()
-        if fired and now - fired[-1] < limits.budget.refractory_s:
-            return f"the stream runs faster than the clock: {now - fired[-1]:.3f} s since the last pulse"
-        if len(fired) >= limits.budget.pulses_per_minute:
-            return "the stream runs faster than the clock: this minute's pulses are spent"
-        if abs(age_s) > self.thresholds.max_age_s and not self._recorded():
-            return f"late: the newest sample was {age_s * 1e3:.0f} ms old when the pulse was to leave"
-        return ""
 
     # Commands --------------------------------------------------------------------------------------------------------
 
@@ -413,7 +438,7 @@ class Gate:
                 "lease_age_s": now - lease.renewed if state in LIVE else None,
                 "armed_s": now - self._armed_since if state in LIVE else None,
                 "device": device_status(self._device.capabilities, self._device_status()),
-                "pulses_minute": len([at for at in self._fired if now - at < 60.0]),
+                "pulses_minute": self._guard.in_minute(now),
                 **engine_status(self.engine, self._rules, self.thresholds, rate_hz),
                 **counts_status(self._counts, self.blind),
             }
@@ -423,6 +448,7 @@ class Gate:
     def _move(self, event: Event, reason: str) -> None:
         before = self.engine.state
         after = self.engine.handle(event)
+        self._asked = None
         if before in LIVE and after not in LIVE:
             try:
                 self._device.disarm()
@@ -472,6 +498,24 @@ class Gate:
         status = self._device_status()
         if state in LIVE and status.state == "fault":
             self._fail(f"stimulator: {status.problem}")
+        self._ask(now, status)
+
+    def _ask(self, now: float, status: Status) -> Asked:
+        """What the next prediction rests on beside its samples, and the marker that it may ask for."""
+        lease_ends = self._lease.renewed + self.settings.lease_inhibits_s
+        lease, until = now <= lease_ends, now + ASKED_HOLDS_S
+        trigger_id = self._journal.next_id
+        journal = self._journal.healthy and trigger_id is not None
+        conditions = Conditions(True, lease, status.state == "idle", journal)
+        following, limits = self.engine.prepare(), self.engine.limits
+        free_from, form = math.inf, None
+        if following.trial is not None and limits is not None:
+            free_from = self._guard.free_from(limits.budget)
+            if trigger_id is not None:
+                form = self._form("trigger", trigger_id, following.trial.pattern)
+                form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago takes a third of the time
+        self._asked = Asked(min(until, lease_ends) if lease else until, conditions, free_from, form)
+        return self._asked
 
     def _device_status(self) -> Status:
         """How the device is. The outcomes that it tells, each once, go into the journal, whoever asked."""
@@ -479,7 +523,6 @@ class Gate:
         for outcome in status.outcomes:
             told = {"trigger_id": outcome.trigger_id, "result": outcome.result, "known_at": outcome.t_mono}
             self._journal.write("outcome", told)
-        self._device_idle = status.state == "idle"
         return status
 
     def _compare_limits(self, found: Found) -> None:
@@ -499,16 +542,14 @@ class Gate:
             return
         if found is not None:
             self._rules.look(found)
-        before = self.engine
         engine = self._build()
         same_plan = engine.plan is not None and plan_sha256 == self._plan_sha256
-        engine.real = replace(real, next_trial=real.next_trial if same_plan else 0)
-        engine.now = before.now
+        real = replace(real, next_trial=real.next_trial if same_plan else 0)
         for electrode, uc in self._ledger(engine.limits).items():
-            engine.real.day_uc.setdefault(electrode, uc)
-        engine.shadow = Progress(dict(engine.real.day_uc))
-        engine.state = state if engine.limits is not None or state is State.FAULT else State.DISARMED
-        self.engine = engine
+            real.day_uc.setdefault(electrode, uc)
+        possible = engine.limits is not None or state is State.FAULT
+        engine.resume(real, self.engine.now, state if possible else State.DISARMED)
+        self.engine, self._asked = engine, None
         self._journal.write("engine", self._made_of(engine))
 
     def _made_of(self, engine: TriggerEngine) -> Fields:
@@ -541,17 +582,3 @@ class Gate:
 
     def _ledger(self, limits: Limits | None) -> Mapping[int, float]:
         return {} if limits is None else self._ledger_uc(limits)
-
-
-def _marker(
-    event: Literal["trigger", "would_fire"], trigger: Trigger, trigger_id: str | None, limits: Limits, plan: Plan
-) -> str:
-    return trigger_marker(
-        event,
-        trigger_id=trigger_id or "",
-        seq=trigger.seq,
-        probability=None if plan.blind else trigger.probability,
-        pattern=trigger.trial.pattern,
-        limits_sha256=limits.sha256,
-        sample_time=trigger.sample_time,
-    )

@@ -18,12 +18,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pylsl import local_clock
 
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
 from streaming.events import Report, Stimulation
+from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
 from streaming.pipeline import Due, Pipeline
 from streaming.predictions import Mode, Prediction

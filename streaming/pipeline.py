@@ -228,12 +228,18 @@ class Pipeline:
         n_usable = self.chain.usable_at(due.last_bin) if reason else int(np.count_nonzero(self._usable))
         if not self._decodable or n_usable < self.settings.min_usable_channels:
             flags.append("channels")
+        # What the inference has no part in comes before it: behind it the caches are cold, and a pulse waits.
+        source, mode, trial, model = self.info.kind, self.settings.mode, due.trial, decoder.name
+        seq, time, last_sample, epoch = self._next_seq(), due.sample_time, due.last_sample, due.epoch
+        full_history = due.last_bin + 1 - self.chain.first_bin >= self.chain.history_bins
+        origin = arrived if self.info.recorded else time
+        signal_ms = (filtered - arrived) * 1e3
         embedding: NDArray[np.float32] | None = None
         probability: float | None = None
         before = clock()
         if not flags:
             decoded = decoder.step(self._window, self._usable)
-            value = decoded.prestimulus if self.settings.mode == "continuous" else decoded.evoked
+            value = decoded.prestimulus if mode == "continuous" else decoded.evoked
             if not np.isfinite(decoded.embedding).all() or not (value is None or 0.0 <= value <= 1.0):
                 flags.append("not_finite")
             else:
@@ -243,27 +249,25 @@ class Pipeline:
             probability = None
         if skipped:
             flags.append("overload")
+        found = tuple(flags)
         after = clock()
+        inference_ms, total_ms = (after - before) * 1e3, (after - origin) * 1e3
+        latency = Latency(signal_ms, (before - filtered) * 1e3, inference_ms, total_ms)
         return Prediction(
-            seq=self._next_seq(),
-            source=self.info.kind,
-            sample_time=due.sample_time,
-            last_sample=due.last_sample,
-            epoch=due.epoch,
-            mode=self.settings.mode,
-            trial=due.trial,
-            model=decoder.name,
-            probability=probability,
-            embedding=embedding,
-            usable_channels=n_usable,
-            flags=tuple(flags),
-            latency_ms=Latency(
-                signal=(filtered - arrived) * 1e3,
-                queue=(before - filtered) * 1e3,
-                inference=(after - before) * 1e3,
-                total=(after - (arrived if self.info.recorded else due.sample_time)) * 1e3,
-            ),
-            full_history=due.last_bin + 1 - self.chain.first_bin >= self.chain.history_bins,
+            seq,
+            source,
+            time,
+            last_sample,
+            epoch,
+            mode,
+            trial,
+            model,
+            probability,
+            embedding,
+            n_usable,
+            found,
+            latency,
+            full_history,
         )
 
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from models.errors import OperatorFault
-from streaming.limits import Limits, Pattern
+from streaming.limits import Budget, Limits, Pattern
 from streaming.plan import STATE_ARMS, Plan, Trial
 from streaming.predictions import Prediction
 from streaming.states import LIVE, TABLE, Event, State
@@ -56,6 +56,11 @@ class Reason(Enum):
 
 
 INERT = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAULT: Reason.FAULT}
+# To name a member of an Enum, or to look one up in a dict, runs Python code of the enum module, which a pulse would
+# wait for. So the way from a prediction to a pulse has their names, and its one line of the table, at hand.
+SHADOW, ARMED, REFRACTORY = State.SHADOW, State.ARMED, State.REFRACTORY
+RECOVERED = TABLE[REFRACTORY][Event.RECOVER]
+NEVER, ALWAYS = math.inf, -math.inf  # as moments from which on something may be
 
 
 class Conditions(NamedTuple):
@@ -176,8 +181,30 @@ class Progress:
         while self.trains and self.trains[0][0] <= before:
             self.trains.popleft()
 
-    def duty_s(self, electrode: int) -> float:
-        return sum(seconds for _, of, seconds in self.trains if of == electrode)
+    def rate_allows_from(self, most: int, minute: int) -> float:
+        """The moment from which on the last minute holds fewer than `most` pulses, if none is added."""
+        return self.moments[-most] + minute if len(self.moments) >= most else ALWAYS
+
+    def duty_allows_from(self, dose: Dose, most_s: float, minute: int) -> float:
+        """The moment from which on the electrode's trains of the last minute leave room for the dose."""
+        trains = [(moment, seconds) for moment, of, seconds in self.trains if of == dose.electrode]
+        moments = [ALWAYS, *(moment + minute for moment, _ in trains)]  # at which the first n have left the minute
+        left_s = (sum(seconds for _, seconds in trains[n:]) for n in range(len(moments)))
+        return next((at for at, s in zip(moments, left_s, strict=True) if s + dose.duration_s <= most_s), NEVER)
+
+
+class Next(NamedTuple):
+    """The trial that is next, and all that is known of its pulse before the prediction comes that may ask for it. Holds
+    until something is spent or the state changes."""
+
+    progress: Progress
+    rested_from: float  # moments: when refractory is over
+    trial: Trial | None = None  # None: there is no plan, or it is done
+    dose: Dose | None = None
+    by_state: bool = False  # it waits for a state, and not for a time
+    wait: float = 0.0  # in samples, where it waits for a time
+    barred: tuple[tuple[float, Reason], ...] = ()  # until which moment what bars the pulse, in the order of the checks
+    lawful_from: float = NEVER  # when all of these are over
 
 
 class TriggerEngine:
@@ -215,7 +242,7 @@ class TriggerEngine:
         self._min_usable = min_usable_channels
         self._listed = frozenset(limits.patterns if limits is not None else ())
         self._device_steps = device_steps
-        self._next: tuple[int, Trial, Dose] | None = None  # the trial that is next, looked up once
+        self._next: Next | None = None
         self.real = Progress(dict(day_uc or {}))
         self.shadow = Progress(dict(day_uc or {}))
         self._epoch: int | None = None
@@ -246,41 +273,111 @@ class TriggerEngine:
             self.shadow = Progress(dict(self.real.day_uc))
             self._armed_at, self._good_since, self._waiting_since = self.now, None, None
             self._in_state, self._log_odds, self.dwell = False, None, 0
-        self.state = to
+        self.state, self._next = to, None
         return to
 
     # Predictions -----------------------------------------------------------------------------------------------------
 
     def push(self, prediction: Prediction, conditions: Conditions = GOOD) -> Decision:
         """The decision that this prediction asks for. A trigger is final: it is spent, whoever carries it out."""
-        newer = self._follow(prediction)
-        progress = self.progress
-        rested = progress.last_pulse is None or self.now - progress.last_pulse >= self._refractory
-        if rested and self.state is State.REFRACTORY:
-            self.handle(Event.RECOVER)
-        plan, limits = self.plan, self.limits
-        trial, dose = self._next_trial(progress.next_trial)
+        decision = self.decide(prediction, conditions)
+        if isinstance(decision, Trigger):
+            self.spend(decision)
+        return decision
+
+    def decide(self, prediction: Prediction, conditions: Conditions = GOOD) -> Decision:
+        """The first half of `push`, for whoever lets the pulse leave before it is written down; `spend` must follow a
+        trigger, whatever became of it, before anything else."""
+        following = self._next or self.prepare()
+        if prediction.epoch != self._epoch:
+            self._begin(prediction)
+        now = self._offset + prediction.last_sample
+        newer = now > self.now
+        if newer:
+            self.now = now
+        else:
+            now = self.now
+        if self.state is REFRACTORY and now >= following.rested_from:
+            self.state = RECOVERED
+        trial = following.trial
         probability = self._smooth(prediction.probability)
         favour = self._dwell(trial, probability)
-        bad = self._why_not_now(prediction, conditions, probability is not None, newer)
+        bad = self._why_not_now(prediction, conditions, probability, newer)
         if bad is not None:
             self._good_since = self._waiting_since = None
             return Inhibited(bad)
         if self._good_since is None:
-            self._good_since = self.now
-        if self.now - self._good_since < self._settling:
+            self._good_since = now
+        if now - self._good_since < self._settling:
             return Inhibited(Reason.UNSETTLED)
-        if plan is None or limits is None or trial is None or dose is None:
+        if trial is None:
             return Inhibited(Reason.PLAN)
-        unlawful = self._why_not_lawful(limits, dose, progress, rested)
-        if unlawful is not None:
+        lawful = now >= following.lawful_from
+        if not lawful:
             self._waiting_since = None
         elif self._waiting_since is None:
-            self._waiting_since = self.now
-        reason = self._why_not_wanted(plan, trial, favour, progress) or unlawful
-        if reason is None and self._waiting_since is not None and probability is not None:
-            return self._fire(trial, dose, prediction, probability, self._waiting_since, progress)
-        return Inhibited(reason or Reason.PLAN)
+            self._waiting_since = now
+        unwanted = self._why_not_wanted(following, favour)
+        if unwanted is not None:
+            return Inhibited(unwanted)
+        if lawful and self._waiting_since is not None and probability is not None:
+            return Trigger(
+                following.progress.next_trial,
+                trial,
+                prediction.seq,
+                prediction.epoch,
+                prediction.last_sample,
+                prediction.sample_time,
+                probability,
+                self.dwell,
+                (now - self._waiting_since) / self._rate,
+                self.state is SHADOW,
+            )
+        return Inhibited(self._why_not_lawful(following))
+
+    def spend(self, trigger: Trigger) -> None:
+        """Take it from the budgets, and go on with the next trial."""
+        dose = self.prepare().dose
+        assert dose is not None  # of the trial that was decided on
+        self.progress.add(self.now, trigger.trial, dose, trigger.waited_s)
+        self._next, self._waiting_since, self.dwell, self._in_state = None, None, 0, False
+        if not trigger.shadow:
+            self.handle(Event.PULSE)
+
+    def prepare(self) -> Next:
+        """Look up what a pulse of the next trial rests on. `push` does where nobody has: asked for behind a prediction,
+        it is done by the time the next one comes."""
+        if self._next is not None:
+            return self._next
+        plan, limits, progress = self.plan, self.limits, self.progress
+        progress.forget(self.now - self._minute)
+        rested_from = ALWAYS if progress.last_pulse is None else progress.last_pulse + self._refractory
+        index = progress.next_trial
+        if plan is None or limits is None or index >= len(plan.trials):
+            self._next = Next(progress, rested_from)
+            return self._next
+        trial = plan.trials[index]
+        if trial.pattern not in self._listed:
+            raise ValueError(f"trial {index}: found pattern {trial.pattern.name}, expected one of the limits'")
+        dose = Dose.of(trial.pattern.quantised(*self._device_steps))
+        by_state = trial.arm in STATE_ARMS
+        barred = self._barred(limits.budget, dose, progress, rested_from)
+        self._next = Next(
+            progress,
+            rested_from,
+            trial,
+            dose,
+            by_state,
+            wait=0.0 if by_state else plan.wait_s(index, progress.waits_s) * self._rate,
+            barred=barred,
+            lawful_from=max(until for until, _ in barred),
+        )
+        return self._next
+
+    def resume(self, real: Progress, now: int, state: State) -> None:
+        """Go on where another engine was: what it spent stays spent. Shadow begins anew."""
+        self.real, self.shadow = real, Progress(dict(real.day_uc))
+        self.now, self.state, self._next = now, state, None
 
     @property
     def progress(self) -> Progress:
@@ -296,12 +393,13 @@ class TriggerEngine:
     # The checks, in their order --------------------------------------------------------------------------------------
 
     def _why_not_now(
-        self, prediction: Prediction, conditions: Conditions, is_probability: bool, newer: bool
+        self, prediction: Prediction, conditions: Conditions, probability: float | None, newer: bool
     ) -> Reason | None:
         """Each line asks for what must hold, so that what cannot be compared does not."""
-        if self.state in INERT:
-            return INERT[self.state]
-        if not is_probability:
+        state = self.state
+        if not (state is ARMED or state is REFRACTORY or state is SHADOW):
+            return INERT[state]
+        if probability is None:
             return Reason.PROBABILITY
         if not newer:
             return Reason.NOT_NEWER
@@ -313,59 +411,44 @@ class TriggerEngine:
             return Reason.HISTORY
         if not prediction.usable_channels >= self._min_usable:
             return Reason.CHANNELS
-        if not (conditions.lease or self.state is State.SHADOW):
+        if not (conditions.lease or state is SHADOW):
             return Reason.LEASE
-        if not (conditions.device or self.state is State.SHADOW):
+        if not (conditions.device or state is SHADOW):
             return Reason.DEVICE
         return None if conditions.journal else Reason.JOURNAL
 
-    def _why_not_wanted(self, plan: Plan, trial: Trial, favour: float, progress: Progress) -> Reason | None:
-        if trial.arm in STATE_ARMS:
+    def _why_not_wanted(self, following: Next, favour: float) -> Reason | None:
+        if following.by_state:
             if not self._in_state or not favour >= self.settings.p_on:
                 return Reason.THRESHOLD
             return None if self.dwell >= self.settings.dwell_hops else Reason.DWELL
         if self._waiting_since is None:
             return Reason.WAIT
-        wait = plan.wait_s(progress.next_trial, progress.waits_s) * self._rate
-        return None if self.now - self._waiting_since >= wait else Reason.WAIT
+        return None if self.now - self._waiting_since >= following.wait else Reason.WAIT
 
-    def _why_not_lawful(self, limits: Limits, dose: Dose, progress: Progress, rested: bool) -> Reason | None:
-        budget = limits.budget
-        progress.forget(self.now - self._minute)
-        if not rested:
-            return Reason.REFRACTORY
-        if not len(progress.moments) < budget.pulses_per_minute:
-            return Reason.RATE
-        if not progress.pulses < budget.pulses_per_session:
-            return Reason.SESSION
-        if not progress.duty_s(dose.electrode) + dose.duration_s <= budget.duty * MINUTE_S:
-            return Reason.DUTY
+    def _why_not_lawful(self, following: Next) -> Reason:
+        return next(reason for until, reason in following.barred if not self.now >= until)
+
+    def _barred(
+        self, budget: Budget, dose: Dose, progress: Progress, rested_from: float
+    ) -> tuple[tuple[float, Reason], ...]:
+        """Until which moment each limit bars the pulse. Budgets of a session and a day do not come back."""
         day_uc = progress.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
-        return None if day_uc <= budget.charge_per_electrode_day_uc else Reason.DAY_CHARGE
+        return (
+            (rested_from, Reason.REFRACTORY),
+            (progress.rate_allows_from(budget.pulses_per_minute, self._minute), Reason.RATE),
+            (ALWAYS if progress.pulses < budget.pulses_per_session else NEVER, Reason.SESSION),
+            (progress.duty_allows_from(dose, budget.duty * MINUTE_S, self._minute), Reason.DUTY),
+            (ALWAYS if day_uc <= budget.charge_per_electrode_day_uc else NEVER, Reason.DAY_CHARGE),
+        )
 
     # Small parts -----------------------------------------------------------------------------------------------------
 
-    def _follow(self, prediction: Prediction) -> bool:
-        """Advance the running count; True where the window is newer than the last. What passed between two epochs is
-        not known here and counts as nothing: refractory and rates only last longer by it."""
-        if prediction.epoch != self._epoch:
-            self._epoch = prediction.epoch
-            self._offset = self.now + 1 - prediction.last_sample
-        at = self._offset + prediction.last_sample
-        newer = at > self.now
-        self.now = max(self.now, at)
-        return newer
-
-    def _next_trial(self, index: int) -> tuple[Trial, Dose] | tuple[None, None]:
-        """Found with the first prediction behind a pulse, long before the next one may leave."""
-        if self._next is None or self._next[0] != index:
-            if self.plan is None or index >= len(self.plan.trials):
-                return None, None
-            trial = self.plan.trials[index]
-            if trial.pattern not in self._listed:
-                raise ValueError(f"trial {index}: found pattern {trial.pattern.name}, expected one of the limits'")
-            self._next = index, trial, Dose.of(trial.pattern.quantised(*self._device_steps))
-        return self._next[1], self._next[2]
+    def _begin(self, prediction: Prediction) -> None:
+        """An epoch: its samples go on in the running count. What passed between two epochs is not known here and counts
+        as nothing: refractory and rates only last longer by it."""
+        self._epoch = prediction.epoch
+        self._offset = self.now + 1 - prediction.last_sample
 
     def _smooth(self, probability: float | None) -> float | None:
         """The probability of the running mean of the log odds; None for what is none, which ends the mean."""
@@ -396,32 +479,3 @@ class TriggerEngine:
             self._in_state = False
         self.dwell = self.dwell + 1 if self._in_state else 0
         return favour
-
-    def _fire(
-        self,
-        trial: Trial,
-        dose: Dose,
-        prediction: Prediction,
-        probability: float,
-        waiting_since: int,
-        progress: Progress,
-    ) -> Trigger:
-        shadow = self.state is State.SHADOW
-        waited_s = (self.now - waiting_since) / self._rate
-        trigger = Trigger(
-            trial_index=progress.next_trial,
-            trial=trial,
-            seq=prediction.seq,
-            epoch=prediction.epoch,
-            last_sample=prediction.last_sample,
-            sample_time=prediction.sample_time,
-            probability=probability,
-            dwell=self.dwell,
-            waited_s=waited_s,
-            shadow=shadow,
-        )
-        progress.add(self.now, trial, dose, waited_s)
-        self._waiting_since, self.dwell, self._in_state = None, 0, False
-        if not shadow:
-            self.handle(Event.PULSE)
-        return trigger

@@ -147,9 +147,8 @@ class Replay:
         day_uc = {int(electrode): uc for electrode, uc in made_of["day_uc"].items()}
         real = self._engine.real if self._engine is not None else Progress()
         waits_s = real.waits_s[: made_of["waits"]]
-        engine.real = replace(real, day_uc=day_uc, next_trial=made_of["next_trial"], waits_s=waits_s)
-        engine.shadow = Progress(dict(day_uc))
-        engine.now, engine.state = made_of["now"], self._state
+        real = replace(real, day_uc=day_uc, next_trial=made_of["next_trial"], waits_s=waits_s)
+        engine.resume(real, made_of["now"], self._state)
         self._engine, self._follows = engine, self._windows is not None
         self._needed = made_of["limits_sha256"]
 

@@ -37,6 +37,13 @@ class Reservations:
         except IndexError:
             return None
 
+    def following(self) -> str | None:
+        """The id that `take` would give now."""
+        try:
+            return self._free[0]
+        except IndexError:
+            return None
+
     def left(self) -> int:
         return len(self._free)
 

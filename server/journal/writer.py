@@ -132,6 +132,11 @@ class Journal:
         return self._ids.take()
 
     @property
+    def next_id(self) -> str | None:
+        """The id that `take_id` would give now: whoever alone takes ids can make ready for it."""
+        return self._ids.following()
+
+    @property
     def ids_left(self) -> int:
         return self._ids.left()
 

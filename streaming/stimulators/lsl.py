@@ -45,7 +45,7 @@ class LslSettings(Steps):
 class Outlet(Protocol):
     """What this driver needs of a TriggerOutlet."""
 
-    def push(self, marker: str) -> None: ...
+    def push(self, marker: str) -> bool: ...
     def announce(self, marker: str) -> None: ...
     def has_consumers(self) -> bool: ...
     def rivals(self) -> tuple[str, ...]: ...
@@ -80,15 +80,15 @@ class LslStimulator:
     def fire(self, pattern: Pattern, trigger_id: str, marker: str) -> None:
         with self._lock:
             self._shots.begin(pattern, trigger_id, self._clock())
-            if not self._outlet.has_consumers():
-                self._shots.withdraw()
-                self._deserted()
-                raise NotSent("stimulator lsl: the rig listens no more; nothing was sent")
             try:
-                self._outlet.push(marker)
+                heard = self._outlet.push(marker)
             except Exception as error:  # of liblsl, whatever it is
                 self._shots.fail(f"the trigger stream failed: {error}", self._clock())
                 raise RigFault(f"stimulator lsl: the trigger stream failed: {error}") from error
+            if not heard:
+                self._shots.withdraw()
+                self._deserted()
+                raise NotSent("stimulator lsl: the rig listens no more; nothing was sent")
             self._shots.sent(self._clock())
 
     def announce(self, marker: str) -> None:

@@ -14,6 +14,7 @@ import time
 import orjson
 import pylsl
 
+from streaming.lsl_calls import TextOutlet
 from streaming.stimulators.markers import state_marker
 
 NAME = "PhospheneTriggers"
@@ -32,8 +33,8 @@ class TriggerOutlet:
         info = pylsl.StreamInfo(name, "Markers", 1, pylsl.IRREGULAR_RATE, pylsl.cf_string, identity)
         info.desc().append_child("channels").append_child("channel").append_child_value("label", "trigger")
         self._lock = threading.RLock()  # liblsl takes samples of one outlet from one thread at a time
-        self._outlet: pylsl.StreamOutlet | None = pylsl.StreamOutlet(info)
-        self._uid = self._outlet.get_info().uid()
+        self._outlet: TextOutlet | None = TextOutlet(info)
+        self._uid = self._outlet.uid
         self._told_armed = False
         self._rivals: tuple[str, ...] = ()
         self._closed = threading.Event()
@@ -41,11 +42,10 @@ class TriggerOutlet:
         self._thread.start()
         atexit.register(self.close)
 
-    def push(self, marker: str) -> None:
-        """Send a marker; does nothing once closed."""
+    def push(self, marker: str) -> bool:
+        """Send a marker; False where nobody listens, or once closed: nothing was sent."""
         with self._lock:
-            if self._outlet is not None:
-                self._outlet.push_sample([marker])
+            return self._outlet is not None and self._outlet.push(marker)
 
     def announce(self, marker: str) -> None:
         """Send a marker that is no pulse. Remembers whether rigs believe the trigger armed."""
@@ -58,7 +58,7 @@ class TriggerOutlet:
     def has_consumers(self) -> bool:
         """Whether anyone listens: a rig, or a recorder; LSL does not say which."""
         with self._lock:
-            return self._outlet is not None and bool(self._outlet.have_consumers())
+            return self._outlet is not None and self._outlet.has_consumers()
 
     def rivals(self) -> tuple[str, ...]:
         """Hosts of other outlets of this name, as of the last second."""
@@ -70,7 +70,7 @@ class TriggerOutlet:
         with self._lock:
             if self._told_armed:
                 self.announce(state_marker("disarmed", "the trigger stream ends"))
-            if self._outlet is not None and self._outlet.have_consumers():
+            if self.has_consumers():
                 time.sleep(LINGER_S)
             self._outlet = None
         self._closed.set()

@@ -26,7 +26,8 @@ class Shots:
     def __init__(self, capabilities: Capabilities, acknowledged_within_s: float = ACKNOWLEDGED_WITHIN_S) -> None:
         self._capabilities = capabilities
         self._within_s = acknowledged_within_s
-        self._patterns: Mapping[Pattern, Pattern] = {}  # as asked for → as delivered; empty: not armed
+        # as asked for → as delivered, and for how many seconds; empty: not armed
+        self._patterns: Mapping[Pattern, tuple[Pattern, float]] = {}
         self._ids: set[str] = set()  # spent, over all armings
         self._waiting: tuple[str, float] | None = None  # the id whose outcome is open, and until when it may be
         self._busy_until = float("-inf")
@@ -48,7 +49,8 @@ class Shots:
             raise OperatorFault(f"stimulator {name}: found it armed, expected it disarmed; disarm it first")
         if self._waiting is not None:
             raise RigFault(f"stimulator {name}: found an unanswered pulse; arm it again in {self._within_s:g} s")
-        self._patterns = deliverable(self._capabilities, limits)
+        delivered = deliverable(self._capabilities, limits)
+        self._patterns = {asked: (given, given.pulse.duration_s) for asked, given in delivered.items()}
         self._problem = ""
 
     def disarm(self) -> None:
@@ -67,13 +69,16 @@ class Shots:
         Raises:
             NotSent: it may not be.
         """
-        self._expire(now)
-        if refusal := self._refusal(pattern, trigger_id, now):
+        if self._waiting is not None:
+            self._expire(now)
+        found = self._patterns.get(pattern)
+        refusal = self._refusal(pattern, found is not None, trigger_id, now)
+        if refusal or found is None:
             raise NotSent(f"stimulator {self._capabilities.name}: {refusal}; nothing was sent")
-        given = self._patterns[pattern]
+        given, duration_s = found
         self._ids.add(trigger_id)
         self._waiting = (trigger_id, now + self._within_s)
-        self._busy_until = now + given.pulse.duration_s
+        self._busy_until = now + duration_s
         return given
 
     def sent(self, now: float) -> None:
@@ -122,14 +127,14 @@ class Shots:
             return Status("busy", "", outcomes)
         return Status("idle", "", outcomes)
 
-    def _refusal(self, pattern: Pattern, trigger_id: str, now: float) -> str:
+    def _refusal(self, pattern: Pattern, listed: bool, trigger_id: str, now: float) -> str:
         if not self._patterns:
             return "found it not armed, expected it armed"
         if self._problem or self.gone:
             return f"found it at fault ({self._problem}), expected it well"
         if trigger_id in self._ids or not trigger_id:
             return f"found trigger id {trigger_id!r}, expected one that was not used before"
-        if pattern not in self._patterns:
+        if not listed:
             return f"found pattern {pattern.name}, expected one that it was armed with"
         if self._waiting is not None or now < self._busy_until:
             return "found it busy with the last pulse, expected it idle"

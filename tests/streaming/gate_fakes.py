@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,13 +79,17 @@ class FakeJournal:
     healthy: bool = True
     ids_left: int = 1_000_000
     rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    _ids: itertools.count[int] = field(default_factory=itertools.count)
+    taken: int = 0
+
+    @property
+    def next_id(self) -> str | None:
+        return f"run-{self.taken}" if self.ids_left else None
 
     def take_id(self) -> str | None:
-        if self.ids_left == 0:
-            return None
-        self.ids_left -= 1
-        return f"run-{next(self._ids)}"
+        taken = self.next_id
+        if taken is not None:
+            self.ids_left, self.taken = self.ids_left - 1, self.taken + 1
+        return taken
 
     def write(self, kind: str, fields: dict[str, Any]) -> bool:
         self.rows.append((kind, fields))

@@ -11,8 +11,9 @@ import pytest
 
 from models.errors import OperatorFault, RigFault
 from streaming.plan import Plan, Trial
+from streaming.predictions import Prediction
 from streaming.stimulators.stimulator import Capabilities
-from streaming.trigger import TriggerSettings
+from streaming.trigger import Conditions, Decision, TriggerSettings
 from tests.streaming.gate_fakes import DECODING, Rig
 
 
@@ -282,10 +283,56 @@ def test_a_device_that_refuses_and_one_that_breaks_at_the_pulse() -> None:
 
 def test_a_defect_of_ours_latches_and_predictions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = armed()
-    monkeypatch.setattr(rig.gate.engine, "push", lambda *_: 1 / 0)
+    monkeypatch.setattr(rig.gate.engine, "decide", lambda *_: 1 / 0)
     assert not rig.push()
     assert rig.state == "FAULT"
     assert not rig.device.armed
+
+
+def test_a_defect_at_the_pulse_counts_it_as_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = armed()
+    rig.run(1.1)
+    monkeypatch.setattr(rig.device, "fire", lambda *_: 1 / 0)
+    assert rig.run(0.1, 0.9) == 0
+    assert rig.state == "FAULT"
+    assert rig.gate.engine.real.pulses == 1
+
+
+def test_what_was_asked_ahead_holds_for_50_ms() -> None:
+    """A journal that fails behind the last prediction: the next one, a hop later, may still rest on what it said; after
+    a stall it is asked anew."""
+    rig = armed()
+    rig.run(1.1)
+    rig.push(0.9), rig.push(0.9)
+    rig.journal.healthy = False
+    assert not rig.push(0.9, step_s=0.051)
+    assert rig.journal.kinds("conditions")[-1]["journal"] is False
+    assert rig.state == "DISARMED"
+
+
+def test_held_up_between_decision_and_pulse_nothing_leaves_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = armed()
+    rig.run(1.1)
+    decide = rig.gate.engine.decide
+
+    def slowly(prediction: Prediction, conditions: Conditions) -> Decision:
+        rig.now += 0.05
+        return decide(prediction, conditions)
+
+    rig.push(0.9), rig.push(0.9)
+    monkeypatch.setattr(rig.gate.engine, "decide", slowly)
+    assert not rig.push(0.9)
+    assert rig.journal.kinds("trigger")[-1]["refused"].startswith("late: the newest sample was 53 ms old")
+    assert rig.state == "DISARMED"
+
+
+def test_ids_that_were_taken_meanwhile_are_not_what_the_marker_says() -> None:
+    rig = armed()
+    rig.run(1.1)
+    rig.push(0.9), rig.push(0.9)
+    assert rig.journal.take_id() == "run-0"
+    assert rig.push(0.9)
+    assert json.loads(rig.device.markers[0])["trigger_id"] == rig.device.log[0][1] == "run-1"
 
 
 def test_shadow_and_shams_send_nothing() -> None:

@@ -12,7 +12,17 @@ from streaming.limits import Limits, parse_limits
 from streaming.plan import Plan, Trial, make_plan, simple_plan
 from streaming.predictions import Latency, Prediction
 from streaming.states import LIVE, TABLE, Event, State, diagram
-from streaming.trigger import Conditions, Decision, Inhibited, Reason, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import (
+    Conditions,
+    Decision,
+    Dose,
+    Inhibited,
+    Progress,
+    Reason,
+    Trigger,
+    TriggerEngine,
+    TriggerSettings,
+)
 
 RATE = 1000.0
 HOP = 10
@@ -290,11 +300,33 @@ def test_the_pulses_of_a_minute() -> None:
     assert run.reason() is Reason.RATE
     run.until_trigger()
     assert (run.hop - at) * HOP / RATE > 45
+    run.push()
+    assert len(run.engine.real.moments) == len(run.engine.real.trains) == 3, "older ones are forgotten"
+
+
+def test_what_is_known_ahead_of_an_electrodes_duty_is_what_it_becomes() -> None:
+    """As each train leaves the minute, there is room for more; a pulse that is longer than the share never has any."""
+    progress = Progress()
+    for moment, electrode in enumerate((34, 35, 34, 34)):
+        progress.trains.append((moment, electrode, 0.2))
+    at = {most_s: progress.duty_allows_from(Dose(34, 0.1, 0.3), most_s, 60) for most_s in (0.2, 0.3, 0.5, 0.71, 0.91)}
+    assert at == {0.2: math.inf, 0.3: 63, 0.5: 62, 0.71: 60, 0.91: -math.inf}
+
+
+def test_a_decision_alone_spends_nothing() -> None:
+    run = Run().settle()
+    run.push(), run.push()
+    run.hop += 1
+    decision = run.engine.decide(prediction(run.hop))
+    assert isinstance(decision, Trigger)
+    assert (run.engine.state, run.engine.real.pulses) == (State.ARMED, 0)
+    run.engine.spend(decision)
+    assert (run.engine.state, run.engine.real.pulses) == (State.REFRACTORY, 1)
 
 
 def test_the_pulses_of_a_session_and_they_outlast_a_disarming() -> None:
-    run = spend(Run(limits("pulses_per_session = 3")), 3)
-    run.engine.plan = Plan(0, run.engine.plan.trials * 2) if run.engine.plan else None
+    found = limits("pulses_per_session = 3")
+    run = spend(Run(found, Plan(0, simple_plan(found).trials * 2)), 3).settle(0.1, 0.1)
     assert [run.reason() for _ in range(3)] == [Reason.DWELL, Reason.DWELL, Reason.SESSION]
     run.engine.handle(Event.DISARM)
     run.engine.handle(Event.REQUEST)

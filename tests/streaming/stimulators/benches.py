@@ -15,7 +15,7 @@ import orjson
 
 from streaming.limits import Limits, parse_limits
 from streaming.stimulators.lsl import LslSettings, LslStimulator
-from streaming.stimulators.markers import trigger_marker
+from streaming.stimulators.markers import TriggerForm
 from streaming.stimulators.serial import SerialSettings, SerialStimulator
 from streaming.stimulators.simulated import Faults, SimulatedStimulator
 from streaming.stimulators.stimulator import Outcome, Steps
@@ -45,15 +45,7 @@ def limits(currents: str = "10.0", electrodes: str = "34", simulated_only: bool 
 
 
 def marker(trigger_id: str, found: Limits) -> str:
-    return trigger_marker(
-        "trigger",
-        trigger_id=trigger_id,
-        seq=1,
-        probability=0.8,
-        pattern=found.patterns[0],
-        limits_sha256=found.sha256,
-        sample_time=1.0,
-    )
+    return TriggerForm("trigger", trigger_id, found.patterns[0], found.sha256).fill(1, 0.8, 1.0)
 
 
 def until(happens: Callable[[], Any], seconds: float = 5.0) -> Any:
@@ -109,10 +101,12 @@ class FakeOutlet:
         self.consumers, self.broken, self.closed = True, False, 0
         self.others: tuple[str, ...] = ()
 
-    def push(self, text: str) -> None:
+    def push(self, text: str) -> bool:
         if self.broken:
             raise RuntimeError("liblsl is gone")
-        self.pushed.append(text)
+        if self.consumers:
+            self.pushed.append(text)
+        return self.consumers
 
     def announce(self, text: str) -> None:
         self.announced.append(text)

@@ -8,22 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from streaming.stimulators.markers import state_marker, trigger_marker
+from streaming.stimulators.markers import TriggerForm, state_marker
 from tests.streaming.stimulators.benches import limits
 
 PATTERN = limits("20.0").patterns[0]
 
 
-def built(event: str = "trigger", probability: float | None = 0.81, sample_time: float = 123.456) -> str:
-    return trigger_marker(
-        event,
-        trigger_id="7f-12",
-        seq=4711,
-        probability=probability,
-        pattern=PATTERN,
-        limits_sha256="ab" * 32,
-        sample_time=sample_time,
-    )
+def built(event: str = "trigger", probability: float = 0.81, sample_time: float = 123.456, blind: bool = False) -> str:
+    return TriggerForm(event, "7f-12", PATTERN, "ab" * 32, blind).fill(4711, probability, sample_time)
 
 
 @pytest.mark.parametrize("event", ["trigger", "would_fire"])
@@ -44,7 +36,7 @@ def test_a_trigger_and_one_that_would_have_been_say_the_same(event: str) -> None
 
 
 def test_in_blind_mode_the_probability_is_null() -> None:
-    assert json.loads(built(probability=None))["probability"] is None
+    assert json.loads(built(blind=True))["probability"] is None
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
