@@ -42,6 +42,7 @@ from streaming.stimulators.stimulator import NotSent, Status, Stimulator
 from streaming.trigger import Conditions, Inhibited, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
+COUNTED_S = 1.0  # reasons are journalled as counts of so long: as rows of their own they would be all of the journal
 WATCHED = (State.SHADOW, State.ARMING, *LIVE)  # in which what is not in the samples is journalled
 ASKED_HOLDS_S = 0.05  # what lease, device and journal said behind a prediction holds so long for the next
 
@@ -107,7 +108,7 @@ class Gate:
         self._shadow_ids = itertools.count()
         self._guard = ClockGuard(self._monotonic() - ago_s for ago_s in pulses_ago_s)
         self._last_seq = -1
-        self._last_prediction = self._limits_seen = self._armed_since = self._monotonic()
+        self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
@@ -386,9 +387,8 @@ class Gate:
             except Exception as error:
                 log.exception("the trigger's watch failed")
                 self._fail(f"the trigger's watch failed: {error}")
-            if self._counts.reasons:
-                self._journal.write("inhibited", dict(self._counts.reasons))
-                self._counts.reasons.clear()
+            if now - self._counted >= COUNTED_S:
+                self._count(now)
 
     def acknowledged(self, trigger_id: str) -> None:
         """A stimulation marker answered one of our triggers."""
@@ -399,6 +399,7 @@ class Gate:
     def close(self) -> None:
         """Disarm, then let the device go."""
         with self._lock:
+            self._count(self._monotonic())
             if self.engine.state is not State.FAULT:
                 self._move(Event.DISARM, "the service ends")
         self._device.close()
@@ -480,6 +481,13 @@ class Gate:
     def _recorded(self) -> bool:
         """A recording's times have no age; it never drives a real device."""
         return self._decoding is not None and self._decoding.recorded
+
+    def _count(self, now: float) -> None:
+        """Journal why predictions did not become triggers, since the last time."""
+        self._counted = now
+        if self._counts.reasons:
+            self._journal.write("inhibited", dict(self._counts.reasons))
+            self._counts.reasons.clear()
 
     def _silent(self, now: float) -> None:
         if now - self._last_prediction > self.settings.stream_disarms_s:

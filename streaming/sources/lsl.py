@@ -21,6 +21,7 @@ from pylsl.util import TimeoutError as NoAnswer
 from models.errors import RigFault
 from streaming.chunk import Chunk, SourceCounters, StreamInfo
 from streaming.events import Marker
+from streaming.lsl_calls import local_clock
 from streaming.sources.finder import Finder
 from streaming.sources.header import Header, describe, differences, read_header
 from streaming.sources.lsl_events import EventInlet
@@ -180,14 +181,14 @@ class LslSource:
 
     def _pull(self, inlet: pylsl.StreamInlet, header: Header, timeout_s: float) -> None:
         """One pull into the buffer; what it holds goes into `_pending`."""
-        wait_s = max(0.0, min(timeout_s, self._silent_after - pylsl.local_clock()))
+        wait_s = max(0.0, min(timeout_s, self._silent_after - local_clock()))
         try:
             raw, stamps = inlet.pull_chunk(wait_s, len(self._raw), dest_obj=self._raw, min_samples=1, as_numpy=True)
         except LostError as lost:
             self._fail(
                 f"{header.info.name!r} is gone: its sender ended or the network broke; looking for it again", lost
             )
-        self._arrival = pylsl.local_clock()
+        self._arrival = local_clock()
         if not len(stamps):
             if self._arrival >= self._silent_after:
                 self._fail(

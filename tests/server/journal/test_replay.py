@@ -216,7 +216,7 @@ def nudge(fields: dict[str, Any]) -> None:
         ("conditions", 0, put(device=False), "DEVICE"),
         ("conditions", 0, add("last_sample", -300), "trigger in the journal, inhibited by DWELL"),
         ("conditions", 2, add("last_sample", 30), "which counts another way"),
-        ("inhibited", 20, lambda fields: fields.update(UNSETTLED=fields["UNSETTLED"] - 1, DWELL=1), "DWELL 1"),
+        ("inhibited", 1, lambda fields: fields.update(UNSETTLED=fields["UNSETTLED"] - 1, DWELL=1), "DWELL 1"),
         ("engine", 1, lambda fields: fields["thresholds"].update(dwell_hops=9), "in the journal"),
         ("engine", 1, add("next_trial", 1), "in the journal"),
         ("stimulation", 0, add("before_sample", 15_000), "PROBABILITY"),
