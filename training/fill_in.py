@@ -21,7 +21,7 @@ Windows = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Seen = tuple[Windows, Flags]  # windows and which of their channels are usable
 RESAMPLES = 2000
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)  # and all but one, where there are few: the whole covariance
 APART = 30  # windows: more than overlap
 MOST = 150  # windows to choose by
 
@@ -102,11 +102,10 @@ def filled_in(
 
 
 def _best(spectrum: Spectrum, late: Seen, hidden: Flags) -> int:
-    scored = hidden & late[1][:, :, None]
+    scored, most = hidden & late[1][:, :, None], len(spectrum.values) - 1
     wrong = {
         k: ((Components.of(spectrum, k).fill(*late, hidden) - late[0]) ** 2)[scored].mean()
-        for k in COMPONENTS
-        if k < len(spectrum.values)
+        for k in sorted({min(k, most) for k in COMPONENTS})
     }
     return min(wrong, key=wrong.__getitem__)
 

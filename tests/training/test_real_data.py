@@ -158,11 +158,11 @@ def test_what_comes_last_changes_nothing_that_is_fitted(hand_file: Path, tmp_pat
 
 
 def test_the_image_study_on_two_made_sessions(tmp_path: Path):
-    sessions = [real_data.images(image_session(tmp_path, name, units, 150)) for name, units in (("a", 6), ("b", 4))]
+    sessions = [real_data.images(image_session(tmp_path, name, units, 100)) for name, units in (("a", 6), ("b", 4))]
     found = real_images.study(sessions, tmp_path, "[network]\nbins = 1\npatch_bins = 1\n[training]" + FEW)
     for name, units in (("a", 6), ("b", 4)):
         one = found["sessions"][name]
-        assert (one["units"], one["presentations"]) == (units, 22 * 150)
+        assert (one["units"], one["presentations"]) == (units, 22 * 100)
         assert one["signal_share"] > one["signal_share_by_chance"][1]
         assert one["contrast"]["counts"]["interval"][0] > 0.6 > 0.5
         assert one["contrast_by_the_others"]["interval"][0] > 0.6
