@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from training.data import open_sessions
 from training.fill_in import Task, filled_in, hide
-from training.real_data import ONSET_S, Images, signal_share, write_counts
+from training.real_data import ONSET_S, Images, neighbours_alike, signal_share, write_counts
 from training.real_features import features, rate, trained
 from training.real_readout import contrast_score, interval, side_by_side
 
@@ -44,6 +44,7 @@ def study(sessions: list[Images], work: Path, settings: str = SETTINGS) -> dict[
     found, contrasts = {}, {}
     for one in sessions:
         found[one.name], contrasts[one.name] = _session(one, work, settings)
+        found[one.name]["neighbours_alike"] = neighbours_alike(one)
     for name, (_, test) in contrasts.items():
         others = [training for other, (training, _) in contrasts.items() if other != name]
         if others:

@@ -99,6 +99,9 @@ def test_the_share_of_variance_that_hangs_on_the_image(tmp_path: Path):
     session = real_data.Images("made", np.rint(tuned).astype(np.int16), none, none, image)
     assert real_data.signal_share(session) == pytest.approx(0.5, abs=0.05)
     assert real_data.signal_share(session, seed=0) == pytest.approx(0, abs=0.01)
+    assert real_data.neighbours_alike(session) == pytest.approx(0, abs=0.05)
+    drift = np.rint(tuned + 10 * np.sin(np.arange(4000) / 50)[:, None]).astype(np.int16)
+    assert real_data.neighbours_alike(real_data.Images("made", drift, none, none, image)) > 0.8
 
 
 # What a readout is given ---------------------------------------------------------------------------------------------
@@ -198,5 +201,7 @@ def test_six_sessions_of_images_and_the_one_that_says_almost_nothing():
     shares = {one.name: real_data.signal_share(one) for one in sessions}
     assert min(shares, key=shares.__getitem__) == "ay2_u007"
     assert shares["ay2_u007"] < 0.02 < 0.03 < sorted(shares.values())[1]
+    alike = {one.name: real_data.neighbours_alike(one) for one in sessions}
+    assert abs(alike.pop("ay2_u007")) < 0.05 < 0.1 < min(alike.values())
     for one in sessions:
         assert np.bincount(one.contrast[one.contrast >= 0]).tolist() == [200] * 10
