@@ -6,19 +6,24 @@ All are given the same windows (n, channels, bins) of z, which channels are `usa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
 
 from models.networks.masked_autoencoder import MaskedAutoencoder
+from training.probable_components import Components, Spectrum
 
 Windows = NDArray[np.float32]
 Flags = NDArray[np.bool_]
+Seen = tuple[Windows, Flags]  # windows and which of their channels are usable
 RESAMPLES = 2000
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128)  # and all but one, where there are few: the whole covariance
+APART = 30  # windows: more than overlap
+MOST = 150  # windows to choose by
 
 
 def hide(shape: tuple[int, int, int], channels: int, bins: int, patch_bins: int, seed: int = 0) -> Flags:
@@ -43,49 +48,66 @@ def interpolated(windows: Windows, usable: Flags, hidden: Flags, axis: int) -> W
     return np.moveaxis(filled, -1, axis)
 
 
-@dataclass(frozen=True, eq=False)
-class Components:
-    """Probabilistic principal components of flattened windows (Tipping and Bishop 1999): the hidden values' mean given
-    the seen ones, so that no linear readout of that model is better. Covariances are over what is usable in both."""
-
-    mean: NDArray[np.float64]
-    axes: NDArray[np.float64]  # (values, k), each as long as its component's standard deviation beyond the noise
-    noise: float
-
-    @classmethod
-    def fit(cls, windows: Windows, usable: Flags, k: int) -> Components:
-        there = np.repeat(usable, windows.shape[2], axis=1).astype(np.float32)
-        flat = windows.reshape(len(windows), -1)
-        mean = (flat * there).sum(axis=0) / there.sum(axis=0).clip(min=1)
-        centred = (flat - mean) * there
-        covariance = (centred.T @ centred) / (there.T @ there).clip(min=1)
-        values, vectors = eigh(covariance.astype(np.float64))
-        values, vectors = values[::-1], vectors[:, ::-1]
-        noise = float(values[k:].mean())
-        return cls(mean.astype(np.float64), vectors[:, :k] * np.sqrt(np.maximum(values[:k] - noise, 0)), noise)
-
-    def fill(self, windows: Windows, usable: Flags, hidden: Flags) -> Windows:
-        filled = windows.astype(np.float64).reshape(len(windows), -1)
-        seen = (~hidden & usable[:, :, None]).reshape(len(windows), -1)
-        for row, known in zip(filled, seen, strict=True):
-            axes = self.axes[known]
-            factor = cho_factor(axes.T @ axes + self.noise * np.eye(axes.shape[1]))
-            row[~known] = self.mean[~known] + self.axes[~known] @ cho_solve(
-                factor, axes.T @ (row[known] - self.mean[known])
-            )
-        return filled.reshape(windows.shape).astype(np.float32)
+def hide_tokens(shape: tuple[int, int, int], share: float, patch_bins: int, seed: int = 0) -> Flags:
+    """In each window this share of its patches, anywhere: what a masked autoencoder is trained to fill in."""
+    rng, (n, channels, bins) = np.random.default_rng(seed), shape
+    place = np.argsort(rng.random((n, channels * bins // patch_bins)), axis=1).argsort(axis=1)
+    hidden = place < round(share * place.shape[1])
+    return np.repeat(hidden, patch_bins, axis=1).reshape(shape)
 
 
 @torch.no_grad()
 def rebuilt(network: MaskedAutoencoder, windows: Windows, usable: Flags, hidden: Flags) -> Windows:
-    """What the network makes of the tokens that are not hidden, its session unknown."""
+    """What the network makes of the tokens that are not hidden; the session is the one that it was trained on."""
     config = network.encoder.config
     kept = ~hidden.reshape(len(hidden), config.tokens, config.patch_bins).any(axis=2)
     keep = torch.from_numpy(np.nonzero(kept)[1].reshape(len(kept), -1))
-    unknown = torch.full((len(windows),), config.sessions)
+    session = torch.zeros(len(windows), dtype=torch.long)
     window, alive = torch.from_numpy(windows), torch.from_numpy(usable)
-    parts = [slice(k, k + 256) for k in range(0, len(windows), 256)]
-    return np.concatenate([network(window[at], alive[at], keep[at], unknown[at])[0].numpy() for at in parts])
+    parts = [slice(k, k + 64) for k in range(0, len(windows), 64)]
+    return np.concatenate([network(window[at], alive[at], keep[at], session[at])[0].numpy() for at in parts])
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is hidden of windows of a shape, and the axis along which a straight line is drawn through what is not."""
+
+    hide: Callable[[tuple[int, int, int]], Flags]
+    line_axis: int
+
+
+def filled_in(
+    network: MaskedAutoencoder, training: Seen, test: Seen, groups: NDArray[np.int64], tasks: dict[str, Task]
+) -> dict[str, Any]:
+    """What each task hides of the test windows, by each way: `explained`. Fitted on the training windows alone; as
+    many components as fill in their last fifth best, fitted on what lies before."""
+    (windows, usable), cut = test, 4 * len(training[0]) // 5
+    late = tuple(part[cut + APART :] for part in training)
+    late = tuple(part[:: max(1, len(late[0]) // MOST)] for part in late)
+    early, whole = Spectrum.fit(*(part[:cut] for part in training)), Spectrum.fit(*training)
+    mean = whole.mean.reshape(windows.shape[1:]).mean(axis=1, keepdims=True).astype(np.float32)
+    found = {}
+    for name, task in tasks.items():
+        components = Components.of(whole, _best(early, late, task.hide(late[0].shape)))
+        hidden = task.hide(windows.shape)
+        filled = {
+            "mae": rebuilt(network, windows, usable, hidden),
+            "mean": np.broadcast_to(mean, windows.shape),
+            "interpolation": interpolated(windows, usable, hidden, task.line_axis),
+            "pca": components.fill(windows, usable, hidden),
+        }
+        scores = explained(windows, usable, hidden, filled, groups)
+        found[name] = {"components": components.axes.shape[1], "windows": len(windows), "ways": scores}
+    return found
+
+
+def _best(spectrum: Spectrum, late: Seen, hidden: Flags) -> int:
+    scored, most = hidden & late[1][:, :, None], len(spectrum.values) - 1
+    wrong = {
+        k: ((Components.of(spectrum, k).fill(*late, hidden) - late[0]) ** 2)[scored].mean()
+        for k in sorted({min(k, most) for k in COMPONENTS})
+    }
+    return min(wrong, key=wrong.__getitem__)
 
 
 def explained(
@@ -100,9 +122,8 @@ def explained(
         name: np.bincount(group, np.where(scored, (made - windows) ** 2, 0).sum(axis=(1, 2), dtype=np.float64))
         for name, made in filled.items()
     }
-    draws = np.random.default_rng(seed).multinomial(
-        len(errors["mean"]), [1 / len(errors["mean"])] * len(errors["mean"]), RESAMPLES
-    )
+    n = len(errors["mean"])
+    draws = np.random.default_rng(seed).multinomial(n, [1 / n] * n, RESAMPLES)
     shares = {name: 1 - (draws @ error) / (draws @ errors["mean"]) for name, error in errors.items()}
     found = {name: 1 - error.sum() / errors["mean"].sum() for name, error in errors.items()}
     return {

@@ -93,6 +93,16 @@ def signal_share(session: Images, seed: int | None = None) -> float:
     return float(np.median(signal / (signal + noise)))
 
 
+def neighbours_alike(session: Images) -> float:
+    """How the units' mean, less what the image alone gives, correlates from one presentation to the next: cortex
+    drifts, so that it does wherever the order is that of time."""
+    counts = np.where(session.counts < 0, np.nan, session.counts)
+    _, image = np.unique(session.image, return_inverse=True)
+    usual = np.array([np.nanmean(counts[image == k], axis=0) for k in range(image.max() + 1)])
+    left = np.nanmean(counts - usual[image], axis=1)
+    return float(np.corrcoef(left[1:], left[:-1])[0, 1])
+
+
 def write_counts(
     file: Path, counts: NDArray[np.integer], bin_s: float, date: str, not_in: NDArray[np.bool_] | None = None
 ) -> Path:

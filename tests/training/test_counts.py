@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pynwb import NWBHDF5IO, NWBFile
 from scipy.io import savemat
+from typer.testing import CliRunner
 
 from models.errors import OperatorFault, RigFault
+from server.cli import app
 from streaming.signal.settings import NormaliserSettings
 from training.counts import NORMALISER, bin_spikes
 from training.data import cached, open_sessions, read_session
+from training.pretrain import load_encoder
 
 BIN_S = 0.1
 SPIKES = np.random.default_rng(0).poisson([0.2, 1.0, 5.0], (8000, 3)).astype(np.int16)
@@ -108,6 +112,33 @@ def test_archives_without_counts_and_normalisers_that_counts_cannot_have(tmp_pat
     wider = counts_file(tmp_path / "wider.npz", SPIKES[::-1], bin_s=0.2)
     with pytest.raises(OperatorFault, match=r"found 5 samples and 5 bins a second, expected 10 and 10"):
         open_sessions([tmp_path / "a.npz", wider], tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("channels", "bin_s", "bins", "length", "patch"),
+    [(95, 0.1, 700, 12, 4), (7, 0.02, 3000, 25, 5), (3, 0.3, 400, 1, 1)],
+)
+def test_the_same_command_pretrains_on_counts_of_any_shape(
+    channels: int, bin_s: float, bins: int, length: int, patch: int, tmp_path: Path
+):
+    spikes = np.random.default_rng(0).poisson(1.0, (bins, channels)).astype(np.uint8)
+    file = counts_file(tmp_path / "day.npz", spikes, bin_s=bin_s)
+    settings = tmp_path / "counts.toml"
+    settings.write_text(
+        f"[network]\nbins = {length}\npatch_bins = {patch}\n"
+        "[training]\nsteps = 2\nbatch = 4\nmask_ratio = 0.5\nvalidate_every = 2\nvalidation_windows = 8\n"
+    )
+    out = tmp_path / "run"
+    asked = ["pretrain", str(file), "--out", str(out), "--preset", "nano", "--settings", str(settings)]
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    encoder, about = load_encoder(out)
+    assert (encoder.config.channels, encoder.config.bins, encoder.config.patch_bins) == (channels, length, patch)
+    assert about["sessions"]["hours"] == pytest.approx(bins * bin_s / 3600)
+    windows, usable = torch.zeros(2, channels, length), torch.ones(2, channels, dtype=torch.bool)
+    latents, visible = encoder(windows, usable)
+    assert latents.shape == (2, channels * length // patch, encoder.config.width)
+    assert visible.all()
 
 
 def spikes_file(path: Path, trains: list[np.ndarray], watched: list | None = None) -> Path:
