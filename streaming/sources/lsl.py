@@ -21,7 +21,7 @@ from pylsl.util import TimeoutError as NoAnswer
 from models.errors import RigFault
 from streaming.chunk import Chunk, SourceCounters, StreamInfo
 from streaming.events import Marker
-from streaming.lsl_calls import local_clock
+from streaming.lsl_calls import ChunkPull, local_clock
 from streaming.sources.finder import Finder
 from streaming.sources.header import Header, describe, differences, read_header
 from streaming.sources.lsl_events import EventInlet
@@ -49,6 +49,7 @@ class LslSource:
         self._counters = SourceCounters()
         self._header: Header | None = None
         self._inlet: pylsl.StreamInlet | None = None
+        self._pull_chunk: ChunkPull | None = None
         self._epoch = -1
         self._pending: deque[Segment] = deque()
         self._events = EventInlet(event_predicate, self._counters)
@@ -105,10 +106,10 @@ class LslSource:
 
     def read(self, timeout_s: float) -> Chunk | None:
         """The next chunk, or None when nothing came within `timeout_s`; see Source."""
-        if self._inlet is None or self._header is None:
+        if self._inlet is None or self._header is None or self._pull_chunk is None:
             raise RigFault(f"not connected to {self.looking_for}; wait for it first")
         if not self._pending:
-            self._pull(self._inlet, self._header, timeout_s)
+            self._pull(self._inlet, self._pull_chunk, self._header, timeout_s)
         if not self._pending:
             return None
         segment = self._pending.popleft()
@@ -163,8 +164,8 @@ class LslSource:
             note(self._counters, f"reconnected to {describe(found)}")
         rows = int(PULL_S * header.info.rate_hz)
         self._header, self._inlet, self._remote, self._correction = header, inlet, remote, correction
-        self._raw = np.empty((rows, header.info.n_channels), header.dtype)
-        self._samples = self._raw if header.dtype == "float32" else np.empty(self._raw.shape, np.float32)
+        self._pull_chunk = pull = ChunkPull(inlet, rows, header.info.n_channels, header.dtype)
+        self._samples = pull.raw if header.dtype == "float32" else np.empty(pull.raw.shape, np.float32)
         self._tracker = StampTracker(header.info.rate_hz, self._counters, self._epoch + 1)
         self._epoch += 1
         self._silent_after = pylsl.local_clock() + FIRST_SAMPLE_S
@@ -174,33 +175,33 @@ class LslSource:
     def _close_inlet(self) -> None:
         if self._inlet is not None:
             self._epoch = self._tracker.epoch
-            self._inlet = None  # its destructor closes the connection
+            self._inlet = self._pull_chunk = None  # its destructor closes the connection
         self._pending.clear()
 
     # -- pulling -----------------------------------------------------------------------------------------------------
 
-    def _pull(self, inlet: pylsl.StreamInlet, header: Header, timeout_s: float) -> None:
+    def _pull(self, inlet: pylsl.StreamInlet, pull: ChunkPull, header: Header, timeout_s: float) -> None:
         """One pull into the buffer; what it holds goes into `_pending`."""
         wait_s = max(0.0, min(timeout_s, self._silent_after - local_clock()))
         try:
-            raw, stamps = inlet.pull_chunk(wait_s, len(self._raw), dest_obj=self._raw, min_samples=1, as_numpy=True)
+            rows = pull(wait_s)
         except LostError as lost:
             self._fail(
                 f"{header.info.name!r} is gone: its sender ended or the network broke; looking for it again", lost
             )
         self._arrival = local_clock()
-        if not len(stamps):
+        if not rows:
             if self._arrival >= self._silent_after:
                 self._fail(
                     f"{header.info.name!r} is silent: no sample for {SILENCE_S * 1e3:.0f} ms; looking for it again"
                 )
             return
         self._silent_after = self._arrival + SILENCE_S
-        if self._samples is not self._raw:
-            np.multiply(raw, header.scale_uv, out=self._samples[: len(raw)])
+        if self._samples is not pull.raw:
+            np.multiply(pull.raw[:rows], header.scale_uv, out=self._samples[:rows])
         if self._remote and self._arrival >= self._correct_after:
             self._update_correction(inlet)
-        self._pending.extend(self._tracker.push(stamps, self._arrival - self._correction))
+        self._pending.extend(self._tracker.push(pull.stamps[:rows], self._arrival - self._correction))
 
     def _fail(self, problem: str, cause: Exception | None = None) -> None:
         note(self._counters, problem)

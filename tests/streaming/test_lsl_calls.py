@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tests.streaming.sources.conftest import name  # isort: skip, before liblsl reads its settings
 
+import numpy as np
 import pylsl
 import pytest
+from pylsl.util import LostError
 
-from streaming.lsl_calls import ROOM, TextOutlet, local_clock
+from streaming.lsl_calls import ROOM, ChunkPull, TextOutlet, local_clock
 from tests.streaming.stimulators.benches import until
 
 TEXTS = ['{"µ": "34"}', "x" * (ROOM - 1), "y" * ROOM, "z" * 5 * ROOM, ""]
@@ -50,3 +52,27 @@ def test_what_liblsl_does_not_take_is_an_error(name: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(sender, "_push", lambda handle, row, stamp: -4)
     with pytest.raises(RuntimeError, match="error -4"):
         sender.push("{}")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_samples_arrive_whole_with_their_stamps_and_a_sender_that_ends_is_an_error(name: str, dtype: str) -> None:
+    sender = pylsl.StreamOutlet(pylsl.StreamInfo(name, "EEG", 3, 1000.0, dtype, name))
+    (found,) = pylsl.resolve_byprop("name", name, timeout=10)
+    inlet = pylsl.StreamInlet(found, recover=False)
+    inlet.open_stream(10)
+    pull = ChunkPull(inlet, 8, 3, dtype)
+    assert pull(0.0) == 0
+    sent = np.arange(36, dtype=dtype).reshape(12, 3)
+    stamps = 100.0 + np.arange(12) / 1000
+    sender.push_chunk(sent, timestamp=list(stamps))
+    heard, times = [], []
+    until(lambda: inlet.samples_available() == 12)
+    for rows in (8, 4):  # as many as there is room for, then the rest
+        assert pull(1.0) == rows
+        heard.append(pull.raw[:rows].copy())
+        times.append(pull.stamps[:rows].copy())
+    np.testing.assert_array_equal(np.concatenate(heard), sent)
+    np.testing.assert_array_equal(np.concatenate(times), stamps)
+    del sender
+    with pytest.raises(LostError):
+        [pull(0.1) for _ in range(100)]
