@@ -29,6 +29,7 @@ from training.evaluation.study import check, network, settings
 from training.evaluation.work import Work, do, simulated
 from training.experiment_sessions import in_order
 from training.pretrain import PretrainSettings, load_encoder
+from training.report.write import write_report
 
 POLL_S = 1.0
 
@@ -101,6 +102,7 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
         "together": _together(measured),
     }
     files.write(out, result, measured)
+    write_report(out)
     return result
 
 

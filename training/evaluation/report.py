@@ -44,7 +44,7 @@ class Measured:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.questions: dict[tuple[str, str], Question] = {}
-        self.participant: dict[str, Any] = {"full": subject.full, "questions": {}}
+        self.participant: dict[str, Any] = {"full": subject.full, "group": subject.group, "questions": {}}
         for asked in subject.questions:
             seen, layout = subject.load(asked)
             outcomes = {row.name: read_outcome(subject.outcome_file(asked, row)) for row in subject.rows}

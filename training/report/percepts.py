@@ -59,11 +59,13 @@ def silhouette(points: Values, perceived: Labels, seed: int = 0) -> Against | No
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Trials of one session at one electrode. `rows` are theirs among all; `points` their embeddings' space."""
+    """Trials of one session at one electrode. `rows` are theirs among all; `perceived` (n,) their answers;
+    `points` their embeddings' space."""
 
     session: str
     electrode: int
     rows: Rows
+    perceived: Labels
     points: Values
     rate: float
     auc: dict[str, Any]
@@ -87,6 +89,7 @@ def groups(embedding: NDArray[Any], trials: dict[str, NDArray[Any]], rows: Rows,
                     str(name),
                     int(one),
                     mine,
+                    perceived,
                     points,
                     float(perceived.mean()),
                     area(perceived, trials["mae"][mine].astype(np.float64)),
