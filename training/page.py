@@ -40,8 +40,10 @@ a:hover { text-decoration: underline; }
 figure.whole { flex: 1 1 100%; } figure.half { flex: 0 1 calc(50% - 12px); min-width: 320px; }
 .beside { flex: 1 1 calc(50% - 12px); min-width: 320px; align-self: flex-start; }
 figcaption { font-size: 12px; color: var(--quiet); text-align: right; }
-.part th { vertical-align: bottom; white-space: normal; } tr.over th { text-align: left; padding-top: 12px; }
+section th { vertical-align: bottom; } .part th, .found th { white-space: normal; }
+tr.over th { text-align: left; padding-top: 12px; }
 td:first-child { color: var(--ink); } tr:last-child td { border-bottom: 0; }
+.found { font-size: 13px; } .found td, .found th { padding: 5px 6px; } .found td:last-child { color: var(--quiet); }
 .scores td:nth-child(2n+3) { color: var(--quiet); }
 .last-words td:last-child, .last-words th:last-child { text-align: left; white-space: normal;
   color: var(--quiet); }

@@ -58,11 +58,14 @@ def _drawn(names: list[str], arrays: Arrays, numbers: dict[str, Any]) -> Drawn:
         filled = np.full(places.max(axis=0)[::-1] + 1, np.nan)
         filled[places[:, 1], places[:, 0]] = share
         image = axes.imshow(filled, cmap=COLOURS, vmin=0, vmax=1, interpolation="nearest")
-        for k in np.argsort(-value, kind="stable")[: numbers[f"saliency.{name}"]["removed"]]:
+        named = numbers[f"saliency.{name}"]["removed"] if value.any() else 0
+        for k in np.argsort(-value, kind="stable")[:named]:
             column, row = places[k]
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="#D55E00", lw=1.6))
             axes.text(column, row, str(k + 1), ha="center", va="center", fontsize=7,
                       color=INK if share[k] > 0.55 else "white")  # fmt: skip
+        if not value.any():
+            axes.text(*places.mean(axis=0), "the probe found nothing", ha="center", color="white", fontsize=9)
         axes.set_title(title_of(name), fontsize=9.5, loc="left", color=INK)
         axes.set(xticks=[], yticks=[])
         axes.spines[["left", "bottom"]].set_visible(False)

@@ -12,6 +12,7 @@ WORDS = {
     "chance, whatever the rate of percepts",
     "interval": "95 %, bootstrap over trials within sessions: of these participants. What the next participant would "
     "give stands in a table of its own (Student's interval over participants)",
+    "50.0 [50.0, 50.0]": "cross-validation found nothing better than the usual rate, which is then all that is said",
     "share": "what a row has above 50, over what the ideal observer of the same window has above 50",
     "MAE": "the frozen encoder of the masked autoencoder, its tokens pooled by their mean (the paper's way), by mean "
     "and spread, by its registers, by attention learned without labels, or by place with products",

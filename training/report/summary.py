@@ -6,9 +6,9 @@ from typing import Any
 
 from training.page import card
 from training.report.palette import IDEAL, NAMES, ours
-from training.report.parts import stated
-from training.report.result import PROBES, Result, tested
-from training.report.table1 import best_rival, columns_of, counted, share
+from training.report.parts import stated, table
+from training.report.result import PROBES, Result, tested, words
+from training.report.table1 import best_rival, columns_of, counted, score, share
 
 Asked = tuple[str, str]
 
@@ -60,13 +60,71 @@ def _seen(asked: Asked) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """One for each group and question near threshold; psychometric ones where there are no others."""
-    found = []
-    for group, protocols in result.groups.items():
-        columns = columns_of(protocols)
-        near = {asked: one for asked, one in columns.items() if asked[0] == "threshold"} or columns
-        found += [_sentence(group, asked, one) for asked, one in near.items()]
-    return found
+    """What was found near threshold (over all currents where there is nothing else): with its numbers for one group of
+    participants, counted over groups for several."""
+    found = _near(result)
+    by_probe: dict[str, list[tuple[str, Asked, dict[str, Any]]]] = {}
+    for one in found:
+        by_probe.setdefault(one[1][1], []).append(one)
+    return [_sentence(*each[0]) if len(each) == 1 else _counts(probe, each) for probe, each in by_probe.items()]
+
+
+def _near(result: Result) -> list[tuple[str, Asked, dict[str, Any]]]:
+    everything = [
+        (group, asked, one)
+        for group, protocols in result.groups.items()
+        for asked, one in columns_of(protocols).items()
+        if ours(tested(one["rows"])[1])
+    ]
+    return [one for one in everything if one[1][0] == "threshold"] or everything
+
+
+RIVAL = "the best simple rival"
+AGAINST = {"raw_mua": "raw MUA", "pca": "PCA", "supervised": "labels alone", "untrained_place_slow": "untrained"}
+
+
+def differences(one: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """The encoder's row less each of AGAINST and the best simple rival, by their words."""
+    where, rows = tested(one["rows"])
+    name, compared = ours(rows)[0], one["compared"].get(where, {})
+    others = {words: other for other, words in AGAINST.items()} | {RIVAL: best_rival(rows)}
+    return {words: compared.get(f"{name} - {other}") for words, other in others.items()}
+
+
+def _counts(probe: str, found: list[tuple[str, Asked, dict[str, Any]]]) -> str:
+    rows = [tested(one["rows"])[1] for *_, one in found]
+    known = sum((each[ours(each)[0]]["interval"] or [0])[0] > 0.5 for each in rows)
+    text = f"{PROBES.get(probe, probe)} In {known} of {len(found)} groups the encoder is shown to know something"
+    text += " (level: no difference shown)"
+    for other in (*AGAINST.values(), RIVAL):
+        said = [verdict(differences(one)[other]) for *_, one in found]
+        counted = [
+            f"{words} in {said.count(kind)}"
+            for kind, words in (("better", "ahead"), ("no difference shown", "level"), ("worse", "behind"))
+            if kind in said
+        ]
+        text += f"; against {other}: {', '.join(counted)}" if counted else ""
+    return text + "."
+
+
+def overview(result: Result) -> str:
+    """The same as a table: every group and window near threshold, points of difference with their intervals."""
+    lines: list[list[str]] = []
+    for asked in dict.fromkeys(asked for _, asked, _ in _near(result)):
+        lines.append([words(*asked)])
+        for group, one in [(group, one) for group, each, one in _near(result) if each == asked]:
+            rows = tested(one["rows"])[1]
+            name, rival = ours(rows)[0], best_rival(rows)
+            told = [_points(each) for each in differences(one).values()]
+            lines.append([group, score(rows[name]), share(rows[name]), *told, NAMES[rival] if rival else "–"])
+    head = ["points of balanced accuracy [95 %]", "encoder", "share", *(f"less {other}" for other in AGAINST.values())]
+    return table([*head, "less its best simple rival", "which is"], lines, "found")
+
+
+def _points(found: dict[str, Any] | None) -> str:
+    if found is None or not found["interval"]:
+        return "–"
+    return stated(100 * found["balanced_accuracy"], [100 * end for end in found["interval"]], 1)
 
 
 def _sentence(group: str, asked: Asked, one: dict[str, Any]) -> str:
@@ -96,9 +154,8 @@ def _percent(found: dict[str, Any]) -> str:
 def _against(name: str, found: dict[str, Any] | None, best: bool) -> str:
     if found is None or not found["interval"]:
         return ""
-    points = stated(100 * found["balanced_accuracy"], [100 * end for end in found["interval"]], 1)
-    words = {"better": "ahead", "worse": "behind", "no difference shown": "no difference shown"}[verdict(found)]
-    return f"{name}{', the best simple rival,' if best else ''} {points} points ({words})"
+    said = {"better": "ahead", "worse": "behind"}.get(verdict(found), "no difference shown")
+    return f"{name}{', the best simple rival,' if best else ''} {_points(found)} points ({said})"
 
 
 def cards(result: Result) -> list[str]:

@@ -69,6 +69,8 @@ def _curves(fits: dict[int, Psychometric]) -> Drawn:
         axes.xaxis.set_minor_locator(NullLocator())
     for axes in panels.flat[len(fits) :]:
         axes.set_visible(False)
+    for axes in panels[-2, len(fits) % ACROSS or ACROSS :] if down > 1 else ():  # what stands over an empty place
+        axes.tick_params(labelbottom=True)
     low, high = (end(float(end(one.current_ua)) for one in fits.values()) for end in (min, max))
     panels[0, 0].set_xlim(low / 1.3, high * 1.3)
     figure.supxlabel("current, µA", fontsize=10, color=QUIET)

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.drawing import INK, LINE, QUIET
 from training.report.drawn import Drawn
@@ -32,6 +33,9 @@ def part(result: Result) -> Part:
         "Error on hidden parts of windows, in z², where 1 is what always saying the usual value gives. Full lines: "
         "sessions held out, of the last four dates; dotted: training batches. The checkpoint with the least is kept."
     )
+    mine = everyone[result.shown]
+    if mine.get("mae") and mine["mae"] == mine.get("no_cross_session"):
+        note += " This preset has no cross-session loss: the control without it is the same encoder once more."
     return Part(
         "pretraining", TITLE, note, [_drawn(result.shown, everyone, rows)], folded=[("Least losses", _table(everyone))]
     )
@@ -61,6 +65,7 @@ def _drawn(shown: str, everyone: dict[str, Any], rows: list[tuple[Any, ...]]) ->
     for axes, title in ((left, f"{shown}, every encoder"), (right, "the encoder of each participant")):
         axes.set_title(title, fontsize=10.5, loc="left", color=INK)
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(color=LINE, lw=0.6)
     return Drawn("pretraining", figure, ("participant", "encoder", "step", "training", "held_out"), rows)
 

@@ -30,7 +30,7 @@ from training.report.drawn import Drawn, save
 from training.report.parts import Part, text
 from training.report.reading import how
 from training.report.result import Result, words
-from training.report.summary import cards, headline, main_question, sentences
+from training.report.summary import cards, headline, main_question, overview, sentences
 
 SECTIONS: tuple[Callable[[Result], Part], ...] = (
     forest.part, differences.part, labels.part, calibration.part, thresholds.part, resting_map.part,
@@ -77,7 +77,7 @@ def _head(result: Result, parts: list[Part]) -> str:
         f'<span class="banner">{html.escape(banner)}</span><h1>{html.escape(headline(result))}</h1>'
         f'<p class="quiet">Balanced accuracy, {html.escape(f"{group}, {words(*asked)}")}</p>'
         f'<div class="cards">{"".join(cards(result))}</div>'
-        f'<section class="wide"><h2>What was found</h2><ul>{said}</ul></section>'
+        f'<section class="wide"><h2>What was found</h2><ul>{said}</ul>{overview(result)}</section>'
         f"<nav>{contents}</nav>"
     )
 

@@ -17,7 +17,7 @@ from tests.training.report.made import make_result
 from training.report import stimulated_map, thresholds
 from training.report.parts import Number, stated
 from training.report.result import Result
-from training.report.summary import headline, sentences, verdict
+from training.report.summary import headline, overview, sentences, verdict
 from training.report.table1 import best_rival
 from training.report.write import write_report
 
@@ -224,6 +224,22 @@ def test_a_sentence_for_each_question_near_threshold(folder: Path) -> None:
     found = sentences(Result(folder))
     assert len(found) == 2
     assert all("2 participants" in one and "ideal observer" in one and "best simple rival" in one for one in found)
+
+
+def test_many_groups_are_counted(folder: Path, tmp_path: Path) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    worse = json.loads(json.dumps(result["together"]["mixed"]))
+    for numbers in worse["threshold"].values():
+        for found in numbers["compared"]["new sessions"].values():
+            found["interval"] = [-0.03, -0.01]
+    result["together"]["power"] = worse
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    now, after = sentences(Result(tmp_path))
+    assert "In 2 of 2 groups" in now
+    assert "against PCA: ahead in 1, behind in 1" in now
+    assert "the best simple rival: level in 1, behind in 1" in now
+    assert after.startswith("Was it perceived?")
+    assert overview(Result(tmp_path)).count("<tr><td>") == 4
 
 
 @pytest.mark.parametrize(
