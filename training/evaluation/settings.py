@@ -86,8 +86,8 @@ QUICK = Simulated(
     rest_days=6,
     rest_sessions=6,
     rest_s=20,
-    threshold=Stimulation(learning=2, trials=50, new=1, new_trials=50, days=1),
-    psychometric=Stimulation(learning=2, trials=60, new=1, new_trials=60, days=1),
+    threshold=Stimulation(learning=2, trials=40, new=1, new_trials=40, days=1),
+    psychometric=Stimulation(learning=2, trials=48, new=1, new_trials=48, days=1),
 )
 
 

@@ -79,6 +79,8 @@ def _identity(result: Result, who: str) -> list[Number]:
     found = []
     for name, one in result.numbers["participants"][who].get("rest", {}).items():
         told = one["session_identity"]
+        if told is None:  # one session only
+            continue
         words = f"session read from the embedding, {names.get(name, name)}"
         chance, of = told["chance"], f"{told['windows']} windows of training sessions"
         found.append(Number(words, told["accuracy"], None, chance, percent=True, note=of))

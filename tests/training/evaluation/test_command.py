@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from server.cli import run
 from training.evaluation import attention, settings, subject
 from training.evaluation.rows import WORDS
 from training.evaluation.settings import QUICK, Measures, Stimulation
+from training.evaluation.work import beside, simulated
 
 FEW = Stimulation(learning=2, trials=24, new=1, new_trials=24, days=1)
 SMALLEST = replace(
@@ -92,3 +94,17 @@ def test_a_report_of_nothing_is_refused_in_one_line(tmp_path: Path, capsys: pyte
     assert said.count("\n") == 1
     assert "no result.json" in said
     assert "--out" in said
+
+
+def test_what_is_done_side_by_side_needs_nothing_of_its_turn(tmp_path: Path) -> None:
+    """Trials beside encoders, then embeddings, then every fit by itself; nothing is lost and nothing done twice."""
+    (work,) = simulated(SMALLEST, MEASURES, tmp_path)
+    turns = beside(work)
+    kinds = [[{step.kind for step in chain.steps} for chain in turn] for turn in turns]
+    assert kinds[0][1] == {"trials"}
+    assert {"pretraining", "resting"} < kinds[0][0]
+    assert kinds[1] == [{"embeddings"}]
+    assert all(one in ({"fits"}, {"looks"}) for one in kinds[2])
+    files = [step.file for turn in turns for chain in turn for step in chain.steps]
+    assert sorted(files) == sorted(step.file for step in work.steps())
+    assert pickle.loads(pickle.dumps(turns[2][0])).steps[0].file == turns[2][0].steps[0].file
