@@ -33,7 +33,9 @@ def evaluate(
     codes: Annotated[str, typer.Option(help="Their state codes, with commas.")] = "mixed,power,linear",
     preset: Annotated[str | None, typer.Option(help="Their encoder.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of pretraining, each encoder's.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One small simulated participant, in about a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One small simulated participant, in a minute or two.")
+    ] = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Draw the report in --out again, from the files that lie there.")
     ] = False,
