@@ -73,11 +73,12 @@ def _head(result: Result, parts: list[Part]) -> str:
     banner = "SIMULATED PARTICIPANTS" if result.simulated else f"RECORDED: {', '.join(result.numbers['participants'])}"
     said = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences(result))
     contents = "".join(f'<a href="#{part.name}">{html.escape(part.title)}</a>' for part in parts)
+    table = overview(result) if len(result.groups) > 1 else ""  # of one group the sentences say it all
     return (
         f'<span class="banner">{html.escape(banner)}</span><h1>{html.escape(headline(result))}</h1>'
         f'<p class="quiet">Balanced accuracy, {html.escape(f"{group}, {words(*asked)}")}</p>'
         f'<div class="cards">{"".join(cards(result))}</div>'
-        f'<section class="wide"><h2>What was found</h2><ul>{said}</ul>{overview(result)}</section>'
+        f'<section class="wide"><h2>What was found</h2><ul>{said}</ul>{table}</section>'
         f"<nav>{contents}</nav>"
     )
 
