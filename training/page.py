@@ -44,7 +44,6 @@ section th { vertical-align: bottom; } .part th, .found th { white-space: normal
 tr.over th { text-align: left; padding-top: 12px; }
 td:first-child { color: var(--ink); } tr:last-child td { border-bottom: 0; }
 .found { font-size: 13px; } .found td, .found th { padding: 5px 6px; }
-.found td:last-child { color: var(--quiet); white-space: normal; }
 .scores td:nth-child(2n+3) { color: var(--quiet); }
 .last-words td:last-child, .last-words th:last-child { text-align: left; white-space: normal;
   color: var(--quiet); }

@@ -114,11 +114,11 @@ def overview(result: Result) -> str:
         lines.append([words(*asked)])
         for group, one in [(group, one) for group, each, one in _near(result) if each == asked]:
             rows = tested(one["rows"])[1]
-            name, rival = ours(rows)[0], best_rival(rows)
+            name = ours(rows)[0]
             told = [_points(each) for each in differences(one).values()]
-            lines.append([group, score(rows[name]), share(rows[name]), *told, NAMES[rival] if rival else "–"])
+            lines.append([group, score(rows[name]), share(rows[name]), *told])
     head = ["points of balanced accuracy [95 %]", "encoder", "share", *(f"less {other}" for other in AGAINST.values())]
-    return table([*head, "less its best simple rival", "which is"], lines, "found")
+    return table([*head, "less its best simple rival"], lines, "found")
 
 
 def _points(found: dict[str, Any] | None) -> str:
