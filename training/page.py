@@ -31,6 +31,27 @@ td, th { padding: 5px 8px; border-bottom: 1px solid var(--line); text-align: rig
 th:first-child, td:first-child { text-align: left; }
 code { font: 12.5px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 ul { padding-left: 18px; } li { margin: 4px 0; max-width: 90ch; }
+.part { margin-top: 16px; padding: 20px 22px; }
+.part h2 { font-size: 19px; letter-spacing: -.01em; margin-bottom: 4px; }
+nav { columns: 3; column-gap: 28px; margin: 18px 2px 6px; font-size: 14px; }
+nav a { display: block; padding: 2px 0; } a { color: var(--blue); text-decoration: none; }
+a:hover { text-decoration: underline; }
+.pictures { display: flex; flex-wrap: wrap; gap: 8px 24px; align-items: flex-end; }
+figure.whole { flex: 1 1 100%; } figure.half { flex: 0 1 calc(50% - 12px); min-width: 320px; }
+.beside { flex: 1 1 calc(50% - 12px); min-width: 320px; align-self: flex-start; }
+figcaption { font-size: 12px; color: var(--quiet); text-align: right; }
+section th { vertical-align: bottom; } .part th, .found th { white-space: normal; }
+tr.over th { text-align: left; padding-top: 12px; }
+td:first-child { color: var(--ink); } tr:last-child td { border-bottom: 0; }
+.found { font-size: 13px; } .found td, .found th { padding: 5px 6px; }
+.scores td:nth-child(2n+3) { color: var(--quiet); }
+.last-words td:last-child, .last-words th:last-child { text-align: left; white-space: normal;
+  color: var(--quiet); }
+details { margin-top: 10px; } summary { cursor: pointer; color: var(--blue); font-size: 14px; }
+.missing { color: var(--quiet); border-left: 3px solid var(--line); padding-left: 10px; margin-top: 8px; }
+.scroll { overflow-x: auto; }
+dl { display: grid; grid-template-columns: 160px 1fr; gap: 4px 16px; margin: 12px 0; font-size: 14px; }
+dt { font-weight: 600; } dd { max-width: 92ch; }
 @media (max-width: 800px) { section, .four, .eight { grid-column: 1 / -1; } .scroll { overflow-x: auto; } }
 """
 

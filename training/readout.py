@@ -95,13 +95,28 @@ def _choose(labels: Labels, scores: NDArray[np.float64], folds: list[NDArray[np.
     both = [fold for fold in folds if 0 < labels[fold].mean() < 1]
     if not both or len(scores) == 1:
         return 0
-    auc = np.array([[roc_auc_score(labels[fold], row[fold]) for fold in both] for row in scores])
+    auc = np.array([[_area(labels[fold], row[fold]) for fold in both] for row in scores])
     best = int(np.argmax(auc.mean(axis=1)))
     ahead = auc[best] - auc[0]
     if anchored and ahead.mean() <= 2 * ahead.std() / np.sqrt(len(both)):
         return 0
     error = auc[best].std() / np.sqrt(len(both))
     return int(np.flatnonzero(auc.mean(axis=1) >= auc[best].mean() - error)[0])
+
+
+def _area(labels: Labels, score: NDArray[np.float64]) -> float:
+    """scikit-learn's `roc_auc_score` to the last bit, without its looking at what it is given: that takes a
+    millisecond, forty times in each fit, and half of the time of a fit to a hundred trials."""
+    order = np.argsort(score, kind="stable")[::-1]
+    told = score[order]
+    steps = np.append(np.flatnonzero(np.diff(told)), len(told) - 1)
+    true = np.cumsum(labels[order], dtype=np.float64)[steps]
+    false = 1 + steps - true
+    if len(steps) > 2:  # points between others on a line are left out, as there: sums are rounded in the same order
+        corner = np.concatenate([[True], (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0), [True]])
+        true, false = true[corner], false[corner]
+    true, false = np.append(0.0, true), np.append(0.0, false)
+    return float(np.trapezoid(true / true[-1], false / false[-1]))
 
 
 @dataclass(frozen=True, eq=False)

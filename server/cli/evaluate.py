@@ -33,7 +33,12 @@ def evaluate(
     codes: Annotated[str, typer.Option(help="Their state codes, with commas.")] = "mixed,power,linear",
     preset: Annotated[str | None, typer.Option(help="Their encoder.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of pretraining, each encoder's.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One small simulated participant, in two minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One small simulated participant, in a minute or two.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Draw the report in --out again, from the files that lie there.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what will be computed and how long it takes.")] = False,
     cores: Annotated[int | None, typer.Option(min=1, help="How many to use; all by default.")] = None,
 ) -> None:
@@ -45,6 +50,9 @@ def evaluate(
     from training.evaluation.settings import quick as small
     from training.evaluation.show import show
 
+    if report_only:
+        print(main.write_report(out), file=sys.stderr)
+        return
     n = cores or os.cpu_count() or 1
     if not simulated:
         if checkpoint is None or not data:
@@ -65,7 +73,7 @@ def evaluate(
         result = main.evaluate_simulated(out, small(study) if quick else study, measures, n, plan_only=plan)
     if result is not None:
         show(result, Console())
-        print(f"{out / 'result.json'}", file=sys.stderr)
+        print(f"{out / 'result.json'}\n{out / 'report.html'}", file=sys.stderr)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

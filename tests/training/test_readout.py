@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from training.readout import _basis, _path, balanced_accuracy, chance, fit, permuted, score
+from training.readout import _area, _basis, _path, balanced_accuracy, chance, fit, permuted, score
 
 
 def trials(n: int, dimensions: int, strength: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -113,3 +114,14 @@ def test_interval_covers_as_a_binomials_does():
 def test_one_kind_of_answer_cannot_be_fitted():
     with pytest.raises(ValueError, match="one kind of answer"):
         fit(np.zeros((50, 2)), np.ones(50, bool))
+
+
+@pytest.mark.parametrize("n", [2, 3, 19, 95, 2000])
+def test_the_area_that_chooses_a_penalty_is_scikit_learns_to_the_last_bit(n: int):
+    """With ties, with none, and where all scores are the same."""
+    rng = np.random.default_rng(n)
+    for k in range(200):
+        labels = rng.permutation(np.arange(n) < rng.integers(1, n))
+        score = rng.standard_normal(n) + labels
+        score = (score, np.round(score, 1), np.round(score), np.zeros(n))[k % 4]
+        assert _area(labels, score) == roc_auc_score(labels, score)

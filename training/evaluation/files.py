@@ -3,6 +3,7 @@
 result.json                             every number, with its interval, its date and its machine
 trials/PARTICIPANT-PROTOCOL-PROBE.npz   each trial, and what every row foretold of it (pooled fit)
 embeddings/PARTICIPANT-….npz            of trials (in the same order) and of resting windows
+looks/PARTICIPANT.npz                   reconstructions of resting windows, saliency maps, places of the electrodes
 training/PARTICIPANT-ENCODER.jsonl      losses of pretraining
 label_efficiency.csv, reliability.csv
 """
@@ -28,11 +29,14 @@ def write(out: Path, result: dict[str, Any], measured: list[Measured]) -> None:
     for one in measured:
         _write_trials(out / "trials", one.subject)
         _write_embeddings(out / "embeddings", one.subject)
+        if one.subject.full:
+            (out / "looks").mkdir(parents=True, exist_ok=True)
+            shutil.copy(one.subject.looks_file(), out / "looks" / f"{one.subject.name}.npz")
         for name, file in one.subject.encoders.items():
             if (curve := file.with_suffix(".jsonl")).exists():
                 (out / "training").mkdir(parents=True, exist_ok=True)
                 shutil.copy(curve, out / "training" / f"{one.subject.name}-{name}.jsonl")
-    _write_curves(out, measured)
+    write_curves(out, measured)
     draft = out / "result.json.draft"
     draft.write_text(json.dumps(result, indent=1))
     os.replace(draft, out / "result.json")
@@ -62,7 +66,7 @@ def _write_embeddings(folder: Path, subject: Subject) -> None:
     shutil.copy(subject.resting_file("mae"), folder / f"{subject.name}-rest.npz")
 
 
-def _write_curves(out: Path, measured: list[Measured]) -> None:
+def write_curves(out: Path, measured: list[Measured]) -> None:
     few = [
         (one.subject.name, *asked, name, labels, numbers["balanced_accuracy"], *numbers["interval"])
         for one in measured

@@ -26,9 +26,10 @@ from training.evaluation.report import Measured, over_participants
 from training.evaluation.settings import Measures, Simulated
 from training.evaluation.steps import Step
 from training.evaluation.study import check, network, settings
-from training.evaluation.work import Work, do, simulated
+from training.evaluation.work import Work, beside, do, do_chain, simulated
 from training.experiment_sessions import in_order
 from training.pretrain import PretrainSettings, load_encoder
+from training.report.write import write_report
 
 POLL_S = 1.0
 
@@ -83,11 +84,13 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
     planned = [work.steps() for work in works]
     anew = not any(step.done for steps in planned for step in steps)
     try:
-        with _progress([step for steps in planned for step in steps], cores > 1 and len(works) > 1):
-            # the longest first, so that no core is left with one at the end
-            order = sorted(range(len(works)), key=lambda k: -sum(cost_s(step) for step in planned[k]))
-            for _ in in_order(do, [works[k] for k in order], cores):
-                pass
+        with _progress([step for steps in planned for step in steps], cores > 1):
+            if len(works) == 1:
+                for turn in beside(works[0]):
+                    _all(in_order(do_chain, turn, cores))
+            else:  # the longest first, so that no core is left with one at the end
+                order = sorted(range(len(works)), key=lambda k: -sum(cost_s(step) for step in planned[k]))
+                _all(in_order(do, [works[k] for k in order], cores))
     finally:
         _sweep(out / "cache")
     measured = [Measured(work.subject()) for work in works]
@@ -101,7 +104,13 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
         "together": _together(measured),
     }
     files.write(out, result, measured)
+    write_report(out)
     return result
+
+
+def _all(turns: Iterator[None]) -> None:
+    for _ in turns:
+        pass
 
 
 def _together(measured: list[Measured]) -> dict[str, Any]:

@@ -108,7 +108,9 @@ def recorded(
         }
     who = about["sessions"]["participant"]
     sizes = {protocol: _size(files, names) for protocol, files in sessions.items()}
-    one = Subject(who, who, folder, sessions, sizes, frozenset(names), resting, encoders, True, measures)
+    places = both[0].header.positions
+    positions = None if places is None else np.array(places, np.float64)
+    one = Subject(who, who, folder, sessions, sizes, frozenset(names), resting, encoders, True, measures, positions)
     return RecordedWork(one, weights, tuple(rest_data) if controls else (), about["training"]["steps"], folder)
 
 

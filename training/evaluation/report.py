@@ -44,7 +44,7 @@ class Measured:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.questions: dict[tuple[str, str], Question] = {}
-        self.participant: dict[str, Any] = {"full": subject.full, "questions": {}}
+        self.participant: dict[str, Any] = {"full": subject.full, "group": subject.group, "questions": {}}
         for asked in subject.questions:
             seen, layout = subject.load(asked)
             outcomes = {row.name: read_outcome(subject.outcome_file(asked, row)) for row in subject.rows}
@@ -56,8 +56,9 @@ class Measured:
 
     def _resting(self, name: str) -> dict[str, Any]:
         with np.load(self.subject.resting_file(name)) as stored:
+            several = len(np.unique(stored["session"])) > 1  # of one session nothing can be told apart
             return {
-                "session_identity": identity.session_identity(stored["first"], stored["session"]),
+                "session_identity": identity.session_identity(stored["first"], stored["session"]) if several else None,
                 "participation_ratio": identity.participation_ratio(stored["held_out"]),
             }
 

@@ -75,9 +75,7 @@ class Simulated:
         return both if full else {"threshold": self.many}
 
 
-QUICK_MEASURES = Measures(
-    labels=(50, 100), draws=2, permutations=10, components=64, rest_pairs=400, held_out_windows=40
-)
+QUICK_MEASURES = Measures(labels=(50,), draws=1, permutations=5, components=64, rest_pairs=200, held_out_windows=40)
 QUICK = Simulated(
     seeds=(),
     control_seeds=(506,),
@@ -88,8 +86,8 @@ QUICK = Simulated(
     rest_days=6,
     rest_sessions=6,
     rest_s=20,
-    threshold=Stimulation(learning=2, trials=60, new=1, new_trials=60, days=1),
-    psychometric=Stimulation(learning=2, trials=72, new=1, new_trials=72, days=1),
+    threshold=Stimulation(learning=2, trials=40, new=1, new_trials=40, days=1),
+    psychometric=Stimulation(learning=2, trials=48, new=1, new_trials=48, days=1),
 )
 
 

@@ -12,8 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
+from streaming.participant.participant import Participant
 from streaming.participant.settings import ParticipantSettings, StateCode
 from streaming.participant.trials import Protocol
 from training.batches import split
@@ -70,6 +73,7 @@ def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, fu
         },
         full=full,
         measures=measures,
+        positions=np.array(Participant(ParticipantSettings(seed=seed, state_code=code)).anatomy.map.positions),
     )
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from models.bundle import PROBES
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, build
+from training.evaluation import looks, trial_file, unlabelled
 from training.evaluation import rest as resting
-from training.evaluation import trial_file, unlabelled
 from training.evaluation.costs import Size, fits
 from training.evaluation.embedding import POOLINGS, Pooling, embeddings, learned
 from training.evaluation.outcomes import Layout, outcome
@@ -45,6 +45,7 @@ class Subject:
     encoders: dict[str, Path]
     full: bool  # with every control, and each session by itself
     measures: Measures
+    positions: NDArray[np.float64] | None = None  # (channels, 2) on the array's grid, where they are known
 
     @property
     def questions(self) -> list[Question]:
@@ -89,6 +90,16 @@ class Subject:
         asked = [one.labels, one.draws, one.components, one.permutations, self.full]
         return self.folder / f"foretold-{'-'.join(question)}-{row.name}-{key(used, asked)}.npz"
 
+    def looks_file(self) -> Path:
+        asked = [self.embedded_file(question, "mae").name for question in self.looked_at]
+        return self.folder / f"looks-{key(asked, self.rest.name, looks.ROWS)}.npz"
+
+    @property
+    def looked_at(self) -> list[Question]:
+        """The questions whose electrodes are asked for: of one protocol, near threshold where there is that."""
+        protocol = "threshold" if "threshold" in self.sessions else next(iter(self.sessions))
+        return [(protocol, probe) for probe in PROBES]
+
     def _trials(self, question: Question) -> list[str]:
         return [file.name for file in self.sessions[question[0]]] + sorted(self.new)
 
@@ -120,6 +131,9 @@ def steps(subject: Subject) -> list[Step]:
             file, by_each = subject.outcome_file(question, row), subject.full and row.by_each
             amounts = fits(row.columns, size, subject.measures, row.by_few, by_each)
             found.append(Step(file, partial(_foretell, subject, question, row), f"fits: {row.name}", amounts))
+    if subject.full:
+        asked = looks.passes(subject.measures.held_out_windows, len(looks.ROWS) * len(subject.looked_at))
+        found.append(Step(subject.looks_file(), partial(_look, subject), "looks", {"encoded": asked}))
     return found
 
 
@@ -205,3 +219,21 @@ def _foretell(subject: Subject, question: Question, row: Row, file: Path) -> Non
     )
     with file.open("wb") as stream:
         np.savez(stream, **found.arrays())
+
+
+def _look(subject: Subject, file: Path) -> None:
+    """Reconstructions of held-out rest, and saliency of the probes."""
+    arrays, numbers = looks.reconstructions(subject.encoders["mae"], subject.rest)
+    told: dict[str, Any] = {"rebuilt": numbers}
+    encoder = subject.encoder("mae")
+    for question in subject.looked_at:
+        seen, layout = subject.load(question)
+        for row in looks.ROWS:
+            files = subject.embedded_file(question, "mae"), subject.resting_file("mae")
+            maps, numbers = looks.electrodes(seen, layout, *files, encoder, row)
+            name = ".".join([*question, row])
+            arrays |= {f"{kind}.{name}": value for kind, value in maps.items()}
+            told[f"saliency.{name}"] = numbers
+    if subject.positions is not None:
+        arrays["position"] = subject.positions
+    looks.write(file, arrays, told)

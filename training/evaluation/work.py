@@ -54,16 +54,40 @@ def simulated(settings: Simulated, measures: Measures, cache: Path) -> list[Work
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Steps that are done one after the other."""
+
+    folder: Path
+    steps: tuple[Step, ...]
+
+
 def do(work: Work) -> None:
-    """Every step that is not done, on one thread. In a process of its own it is silent: its log lies with the files."""
+    """Every step that is not done."""
+    do_chain(Chain(work.folder, tuple(work.steps())))
+
+
+def do_chain(chain: Chain) -> None:
+    """On one thread. In a process of its own it is silent: its log lies with the files."""
     torch.set_num_threads(1)
-    work.folder.mkdir(parents=True, exist_ok=True)
+    chain.folder.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(1):
         if parent_process() is None:
-            _do(work.steps())
+            _do(chain.steps)
         else:
-            with (work.folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-                _do(work.steps())
+            with (chain.folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+                _do(chain.steps)
+
+
+def beside(work: Work) -> list[list[Chain]]:
+    """One participant's work for several cores: chains of a turn need nothing of each other. Trials are made while
+    encoders are trained; fits, which take longest, need embeddings only."""
+    steps = [step for step in work.steps() if not step.done]
+    last = [step for step in steps if step.kind in ("fits", "looks")]
+    trials, embedded = ([step for step in steps if step.kind == kind] for kind in ("trials", "embeddings"))
+    first = [step for step in steps if step not in (*last, *trials, *embedded)]
+    turns = [[first, trials], [embedded], [[step] for step in last]]
+    return [chains for turn in turns if (chains := [Chain(work.folder, tuple(each)) for each in turn if each])]
 
 
 def _do(steps: Sequence[Step]) -> None:

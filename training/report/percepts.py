@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
-from sklearn.metrics import silhouette_score
 
 from training.report.latent import Against, Rows, Values, neighbours, space
 
@@ -47,11 +46,18 @@ def silhouette(points: Values, perceived: Labels, seed: int = 0) -> Against | No
     if not both(perceived):
         return None
     distance, rng = squareform(pdist(points)), np.random.default_rng(seed)
+    shuffled = [rng.permutation(perceived) for _ in range(SHUFFLES)]
+    found = _silhouettes(distance, np.stack([perceived, *shuffled], axis=1))
+    return Against.of(found[0], found[1:])
 
-    def of(label: Labels) -> float:
-        return float(silhouette_score(distance, label, metric="precomputed"))
 
-    return Against.of(of(perceived), [of(rng.permutation(perceived)) for _ in range(SHUFFLES)])
+def _silhouettes(distance: Values, label: Labels) -> Values:
+    """Of each column of `label` (n, columns), all with two kinds; all at once."""
+    yes, n_yes = distance @ label, label.sum(axis=0)
+    no, n_no = distance.sum(axis=1, keepdims=True) - yes, (~label).sum(axis=0)
+    own = np.where(label, yes / (n_yes - 1), no / (n_no - 1))
+    other = np.where(label, no / n_no, yes / n_yes)
+    return np.asarray(((other - own) / np.maximum(own, other)).mean(axis=0))
 
 
 # Session by session --------------------------------------------------------------------------------------------------
@@ -59,11 +65,13 @@ def silhouette(points: Values, perceived: Labels, seed: int = 0) -> Against | No
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Trials of one session at one electrode. `rows` are theirs among all; `points` their embeddings' space."""
+    """Trials of one session at one electrode. `rows` are theirs among all; `perceived` (n,) their answers;
+    `points` their embeddings' space."""
 
     session: str
     electrode: int
     rows: Rows
+    perceived: Labels
     points: Values
     rate: float
     auc: dict[str, Any]
@@ -87,6 +95,7 @@ def groups(embedding: NDArray[Any], trials: dict[str, NDArray[Any]], rows: Rows,
                     str(name),
                     int(one),
                     mine,
+                    perceived,
                     points,
                     float(perceived.mean()),
                     area(perceived, trials["mae"][mine].astype(np.float64)),

@@ -16,6 +16,7 @@ from training.pretrain import load_encoder
 
 MASKED = 0.75
 BATCH = 32
+RESAMPLES = 1000
 Windows = NDArray[np.float32]
 
 
@@ -75,12 +76,27 @@ def scored(found: Rebuilt) -> dict[str, Any]:
         "neighbours": beside * (beside @ truth / max(float(beside @ beside), 1e-12)),
         "line": _lines(window, visible, hidden)[hidden],
     }
+    wrong = {name: (value - truth) ** 2 for name, value in told.items()}
+    drawn = _drawn(len(window))
     return {
         "windows": len(window),
         "masked_bins": int(hidden.sum()),
-        "mse": {name: float(np.mean((value - truth) ** 2)) for name, value in told.items()},
+        "mse": {name: float(np.mean(value)) for name, value in wrong.items()},
+        "interval": {name: _interval(value, hidden, drawn) for name, value in wrong.items()},
         "correlation": float(np.corrcoef(told["network"], truth)[0, 1]),
     }
+
+
+def _drawn(n: int) -> NDArray[np.int64]:
+    """How often each window is drawn in each bootstrap sample, (resamples, n); the same for every way."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+
+
+def _interval(wrong: Windows, hidden: NDArray[np.bool_], drawn: NDArray[np.int64]) -> list[float]:
+    """Of a mean error, by bootstrap over windows: bins of one window are no independent trials."""
+    of, n = np.nonzero(hidden)[0], drawn.shape[1]
+    total, bins = np.bincount(of, weights=wrong, minlength=n), np.bincount(of, minlength=n)
+    return [float(end) for end in np.percentile((drawn @ total) / np.maximum(drawn @ bins, 1), [2.5, 97.5])]
 
 
 def _by_bin(masked: NDArray[np.bool_], bins: int) -> NDArray[np.bool_]:

@@ -82,19 +82,23 @@ def saliency(
     gone = np.abs(occlusion(log_odds, windows[some], usable[some])).mean(axis=0)
     order, n = np.argsort(-by_electrode, kind="stable"), min(REMOVED, usable.shape[1] // 3)
     lost = {"most": order[:n], "least": order[::-1][:n], "random": np.random.default_rng(seed).permutation(order)[:n]}
-    auc = {"none": area(perceived[tested], foretold(log_odds, windows[tested], usable[tested]))}
+    everything = foretold(log_odds, windows[tested], usable[tested])
+    auc, alike = {"none": area(perceived[tested], everything)}, {}
     for name, channels in lost.items():
         left = usable[tested].copy()
         left[:, channels] = False
-        auc[name] = area(perceived[tested], foretold(log_odds, windows[tested], left))
+        without = foretold(log_odds, windows[tested], left)
+        auc[name] = area(perceived[tested], without)
+        alike[name] = float(np.corrcoef(everything, without)[0, 1]) if everything.std() and without.std() else None
     total = by_electrode.sum()
     numbers = {
         "trials": len(asked),
         "occluded_trials": len(some),
-        "agreement": float(spearmanr(by_electrode, gone).statistic),
+        "agreement": float(spearmanr(by_electrode, gone).statistic) if by_electrode.std() and gone.std() else None,
         "share_of_top": float(by_electrode[order[:n]].sum() / total) if total else None,
         "removed": n,
         "tested_trials": len(tested),
         "auc_without": auc,
+        "alike_without": alike,  # correlation of the log odds with those of all electrodes
     }
     return Saliency(by_electrode, gone, numbers)

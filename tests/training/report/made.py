@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from training.evaluation.files import write_curves
 from training.evaluation.outcomes import Layout, Outcome
 from training.evaluation.predictors import Foretold
 from training.evaluation.report import _described, over_participants
@@ -49,7 +50,7 @@ def make_result(folder: Path, participants: tuple[str, ...] = ("mixed-1", "mixed
     measured, told = [], {}
     for k, name in enumerate(participants):
         questions: dict[tuple[str, str], Any] = {}
-        told[name] = {"full": k == 0, "questions": {}, "rest": _rest(folder, name, k)}
+        told[name] = {"full": k == 0, "group": "mixed", "questions": {}, "rest": _rest(folder, name, k)}
         for protocol in SESSIONS:
             for late, probe in enumerate(("prestimulus", "evoked")):
                 seen, layout, outcomes, embedding = made(protocol, late, seed=10 * k)
@@ -57,9 +58,11 @@ def make_result(folder: Path, participants: tuple[str, ...] = ("mixed-1", "mixed
                 questions[protocol, probe] = found
                 told[name]["questions"].setdefault(protocol, {})[probe] = _described(found, seen, layout, outcomes)
                 _write(folder, f"{name}-{protocol}-{probe}.npz", seen, layout, outcomes, embedding)
-        measured.append(SimpleNamespace(subject=SimpleNamespace(questions=list(questions)), questions=questions))
+        subject = SimpleNamespace(name=name, questions=list(questions))
+        measured.append(SimpleNamespace(subject=subject, questions=questions))
         for encoder in ("mae", "time_shuffled") if k == 0 else ("mae",):
             _write_curve(folder / "training" / f"{name}-{encoder}.jsonl", k + (encoder != "mae"))
+    write_curves(folder, measured)
     if looks:
         write_looks(folder / "looks" / f"{participants[0]}.npz")
     result = {
@@ -188,7 +191,9 @@ def write_looks(file: Path) -> None:
     arrays = {"window": window, "rebuilt": 0.9 * clean + 0.05 * rng.standard_normal(clean.shape)}
     arrays = {key: value.astype(np.float16) for key, value in arrays.items()}
     mse = {"network": 0.55, "rest": 0.82, "neighbours": 0.8, "line": 1.21}
-    numbers: dict[str, Any] = {"rebuilt": {"windows": 400, "masked_bins": 3_686_400, "mse": mse, "correlation": 0.57}}
+    interval = {name: [0.98 * value, 1.02 * value] for name, value in mse.items()}
+    rebuilt = {"windows": 400, "masked_bins": 3_686_400, "mse": mse, "interval": interval, "correlation": 0.57}
+    numbers: dict[str, Any] = {"rebuilt": rebuilt}
     for probe in ("prestimulus", "evoked"):
         for row in ("mae", "mae_place_slow"):
             away = ((POSITION - rng.uniform(2, 7, 2)) ** 2).sum(axis=1)

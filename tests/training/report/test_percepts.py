@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, silhouette_score
 
 from training.report.percepts import area, groups, mixing, mixing_by_rate, silhouette
 
@@ -34,6 +34,8 @@ def test_silhouette_of_apart_is_one_and_of_mixed_nothing():
     mixed = silhouette(noise, perceived)
     assert mixed.interval[0] - 0.01 <= mixed.value <= mixed.interval[1] + 0.01
     assert silhouette(noise, np.zeros(120, bool)) is None
+    for kind in (np.arange(120) % 2 > 0, np.arange(120) % 10 == 0):
+        assert silhouette(noise, kind).value == pytest.approx(silhouette_score(noise, kind), abs=1e-12)
 
 
 def test_embeddings_that_know_nothing_mix_as_chance_says_at_every_rate():
