@@ -52,7 +52,15 @@ from training.trials import training_ends
 
 PARTICIPANT = "simulated"
 LATER_DAYS = "later days"
-PAIRED = ("older", "mean_pooling", "statistics", "untrained_encoder", "principal_components", "stimulus_only")
+PAIRED = (
+    "electrodes_lost",
+    "older",
+    "mean_pooling",
+    "statistics",
+    "untrained_encoder",
+    "principal_components",
+    "stimulus_only",
+)
 SHIPPED = Path(__file__).parents[1] / "models" / "bundles"
 FIRST_DAY = np.datetime64("2026-01-05")
 

@@ -38,6 +38,7 @@ from training.trials import (
     LEAST_TRIALS,
     TRAINING_PART,
     Trials,
+    fewer_electrodes,
     gather,
     golden,
     join,
@@ -53,6 +54,7 @@ ENOUGH_TRIALS = 400  # to see how few channels do
 SAME_SESSIONS = "same sessions, later trials"
 ROWS = {
     "probe": "probe",
+    "electrodes_lost": "probe, a tenth of the electrodes lost",
     "permuted_labels": "probe, permuted labels",
     **beside.WORDS,
     "window_observer": "ideal observer of the window, level A",
@@ -153,14 +155,17 @@ def _fit_one(
             "probe": score(probability, test.perceived, readout.prevalence),
             "permuted_labels": chance(by_luck, test_features, test.perceived),
         }
-        for name, foretell in others.items():
-            other, prevalence = foretell(test)
+        with_fewer = readout.probability(see(test, fewer_electrodes(test.usable)))
+        told = {name: foretell(test) for name, foretell in others.items()} | {
+            "electrodes_lost": (with_fewer, readout.prevalence)
+        }
+        for name, (other, prevalence) in told.items():
             found[name] = score(other, test.perceived, prevalence)
             called, called_other = probability > readout.prevalence, other > prevalence
             found[f"gain_over_{name}"] = gain(called, called_other, test.perceived)
-        for name, told in (("window_observer", test.window_known), ("state_observer", test.state_known)):
-            if np.isfinite(told).all():
-                found[name] = score(told, test.perceived, readout.prevalence)
+        for name, known in (("window_observer", test.window_known), ("state_observer", test.state_known)):
+            if np.isfinite(known).all():
+                found[name] = score(known, test.perceived, readout.prevalence)
         found["rejected_trials"] = test.rejected
     some = part(training, 0, min(1.0, ENOUGH_TRIALS / len(training)))
     least = min_usable_channels(see, readout.weight, some)
