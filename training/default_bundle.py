@@ -1,4 +1,4 @@
-"""The recipe of the shipped bundle: `python -m training.default_bundle`, about 45 minutes on two cores.
+"""The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
 
 One simulated participant throughout. Its resting sessions at level A (the envelope, written directly) pretrain the
 encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials.
@@ -72,7 +72,7 @@ class Recipe:
     rest_sessions: int = 40
     rest_s: int = 210
     steps: int = 1_200
-    fitting_sessions: int = 24
+    fitting_sessions: int = 9
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)
     later_s: int = 2_400
