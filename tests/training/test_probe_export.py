@@ -20,8 +20,9 @@ from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
 from training.export import export
 from training.pretrain import SETTINGS, load_encoder, train
-from training.probe import SAME_SESSIONS, embed, gather, probe, rarely_usable
+from training.probe import SAME_SESSIONS, embed, fit_probes, gather, probe, rarely_usable
 from training.readout import balanced_accuracy
+from training.trials import fewer_electrodes
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=2)
 QUICK = replace(SETTINGS["nano"], steps=80, batch=16, rate=3e-3, warmup_steps=20, validate_every=40, seed=0)
@@ -110,6 +111,25 @@ def test_channels_that_were_mostly_not_usable_are_masked(line: Path, tmp_path: P
     (tmp_path / "probes" / "probes.json").write_text(json.dumps(stored | {"masked": [3, 6]}))
     export(line / "run", tmp_path / "probes", tmp_path / "repository", "mine", "tester")
     assert verify(find_bundle(tmp_path / "repository", "mine")).manifest.array.masked == (3, 6)
+
+
+def test_an_older_bundle_is_scored_on_the_same_trials(line: Path):
+    """The bundle of these very probes: nothing is won over it."""
+    encoder, _ = load_encoder(line / "run")
+    with np.load(line / "probes" / "pooling.npz") as pooling:
+        embedder = Embedder(encoder, Slow.of(dict(pooling))).eval()
+    older = open_bundle(find_bundle(line / "repository", "mine"), precision="float32")
+    fitted = fit_probes(embedder, open_sessions([line / "data"], line), {}, None, older)
+    for one in fitted.values():
+        found = one.metrics[SAME_SESSIONS]
+        assert found["older"]["brier"] == pytest.approx(found["probe"]["brier"], abs=1e-4)
+        assert found["gain_over_older"]["balanced_accuracy"] == pytest.approx(0, abs=0.02)
+
+
+def test_a_tenth_of_the_electrodes_is_ten_of_96_others_in_each_trial():
+    fewer = fewer_electrodes(np.ones((50, 96), bool))
+    assert (fewer.sum(axis=1) == 86).all()
+    assert len({row.tobytes() for row in fewer}) == 50
 
 
 def test_the_paper_s_pooling_is_a_matter_of_asking(line: Path, tmp_path: Path):
