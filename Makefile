@@ -24,7 +24,7 @@ types: $(DEV)
 bench: $(SERVING)
 	$(VENV)/bin/phosphene bench
 
-# the shipped bundle again, from nothing: about 40 minutes on two cores, goes on where a kill left it
+# the shipped bundle again, from nothing: under an hour on two cores, goes on where a kill left it
 default-bundle: $(DEV)
 	$(VENV)/bin/python -m training.default_bundle
 

@@ -108,6 +108,7 @@ class Manifest(_Part):
     frozen: Frozen | None = None
     min_usable_channels: int = Field(gt=0)
     embedding_size: int = Field(gt=0)
+    read: int | None = Field(default=None, gt=0)  # the probes read so many of the embedding's first numbers; None: all
     probes: dict[Literal["prestimulus", "evoked"], Probe] = Field(default_factory=dict)
     precisions: dict[PrecisionName, Precision]
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -129,6 +130,8 @@ class Manifest(_Part):
             raise ValueError(f"masked channels {self.array.masked}, of {channels}")
         if self.min_usable_channels > channels:
             raise ValueError(f"min_usable_channels {self.min_usable_channels} of {channels} channels")
+        if self.read is not None and self.read > self.embedding_size:
+            raise ValueError(f"probes read {self.read} of {self.embedding_size} numbers of the embedding")
         if "float32" not in self.precisions:
             raise ValueError("no float32 model")
         if self.chain_sha256 != chain_sha256(self.chain):

@@ -3,7 +3,7 @@
 Opset 23 keeps RMSNormalization and Attention as single operators (8 % faster than their decomposition). A probe is a
 scaler, a logistic regression and Platt's calibration; all three are affine in the embedding up to the last sigmoid, so
 they fold into one weight vector per probe. It is multiplied and summed, not a MatMul, and so stays float32 in the int8
-file.
+file. So does a learned pooling, told by its nodes' names: it takes products of what the encoder gives.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from models.networks.masked_autoencoder import Encoder, pool
+from models.networks.masked_autoencoder import Encoder
+from models.networks.slow_pooling import Embedder, Slow
 
 OPSET = 23
+IN_POOLING = "pooling/"  # begins the names of the nodes that stay float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,16 @@ class FoldedProbe:
 class LiveModel(nn.Module):
     """What runs live: window and usable channels to embedding and probabilities, in the order of `probes`."""
 
-    def __init__(self, encoder: Encoder, probes: dict[str, FoldedProbe]) -> None:
+    def __init__(self, encoder: Encoder, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.embedder = Embedder(encoder, slow)
         self.names = tuple(probes)
         for name, probe in probes.items():
             self.register_buffer(f"{name}_weight", torch.tensor(probe.weight, dtype=torch.float32))
             self.register_buffer(f"{name}_bias", torch.tensor(probe.bias, dtype=torch.float32))
 
     def forward(self, window: Tensor, usable: Tensor) -> tuple[Tensor, ...]:
-        embedding = pool(*self.encoder(window, usable))
+        embedding = self.embedder(window, usable)
         # an int8 product has no NaN, so what came in is looked at once more
         total = torch.where(usable[:, :, None], window, 0.0).sum(dim=(1, 2))
         embedding = torch.where((total - total == 0)[:, None], embedding, torch.nan)
@@ -56,9 +58,9 @@ class LiveModel(nn.Module):
         return embedding, *(torch.sigmoid((embedding * weight).sum(dim=1) + bias) for weight, bias in readouts)
 
 
-def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:
+def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> bytes:
     """The float32 model with a dynamic batch."""
-    model = LiveModel(encoder, probes).eval()
+    model = LiveModel(encoder, probes, slow).eval()
     config = encoder.config
     example = (torch.zeros(2, config.channels, config.bins), torch.ones(2, config.channels, dtype=torch.bool))
     batch = torch.export.Dim("batch", min=1, max=4096)
@@ -76,6 +78,9 @@ def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:
     proto = program.model_proto
     del proto.graph.value_info[:]  # shapes of intermediate values: the quantiser chokes on them, nobody else reads them
     proto.doc_string = ""
+    for node in proto.graph.node:
+        if any(one.key == "namespace" and "SlowPooling" in one.value for one in node.metadata_props):
+            node.name = IN_POOLING + node.name
     for node in proto.graph.node:  # stack traces of this machine
         del node.metadata_props[:]
         node.doc_string = ""
@@ -85,9 +90,14 @@ def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe]) -> bytes:
 def quantize_int8(model: bytes) -> bytes:
     """The same model with int8 weights and activations scaled per window, in the matrix products only."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        target = Path(folder) / "int8.onnx"
+        target, proto = Path(folder) / "int8.onnx", onnx.load_from_string(model)
+        exact = [node.name for node in proto.graph.node if node.name.startswith(IN_POOLING)]
         quantize_dynamic(
-            onnx.load_from_string(model), target, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
+            proto,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=exact,
         )
         return target.read_bytes()
 
@@ -107,9 +117,13 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def reference(
-    encoder: Encoder, probes: dict[str, FoldedProbe], windows: NDArray[np.float32], usable: NDArray[np.bool_]
+    encoder: Encoder,
+    probes: dict[str, FoldedProbe],
+    windows: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    slow: Slow | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """What torch gives for the same windows: the golden outputs."""
-    model = LiveModel(encoder, probes).eval()
+    model = LiveModel(encoder, probes, slow).eval()
     outputs = model(torch.from_numpy(windows), torch.from_numpy(usable))
     return {name: value.numpy() for name, value in zip(("embedding", *probes), outputs, strict=True)}

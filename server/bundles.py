@@ -59,6 +59,7 @@ class Bundles:
             "bins": manifest.input.bins,
             "rate_hz": manifest.input.rate_hz,
             "embedding_size": manifest.embedding_size,
+            "read": manifest.read,
             "probes": sorted(manifest.probes),
             "precisions": sorted(manifest.precisions),
         }

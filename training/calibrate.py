@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,11 @@ def _calibrate(decoder: OnnxDecoder, probe: str, parts: list[Trials], anchor: ND
     how, folds = _folds([len(part) for part in parts])
     labels = trials.perceived
     scored = np.concatenate([test for _, test in folds])
+    read = embeddings[:, : decoder.manifest.read]  # a few slow directions, where the bundle has them
+    anchor = None if anchor is None else anchor[: read.shape[1]]
     try:
-        readout = fit(embeddings, labels, anchor=anchor)
-        probability, prevalence = _held_out(embeddings, labels, folds, anchor)
+        readout = fit(read, labels, anchor=anchor)
+        probability, prevalence = _held_out(read, labels, folds, anchor)
         known, base = _held_out(stimulus(trials, np.unique(trials.electrode)), labels, folds)
     except ValueError as error:  # a part of the trials without both answers
         raise OperatorFault(
@@ -204,6 +206,7 @@ def _calibrate(decoder: OnnxDecoder, probe: str, parts: list[Trials], anchor: ND
         called["parent"] = before > usual
     for other in called.keys() - {"probe"}:
         metrics[f"gain_over_{other}"] = gain(called["probe"][scored], called[other][scored], labels[scored])
+    readout = replace(readout, weight=np.pad(readout.weight, (0, embeddings.shape[1] - read.shape[1])))
     return Calibrated(readout, trials, embeddings, how, metrics | {"rejected_trials": trials.rejected})
 
 

@@ -1,9 +1,11 @@
-"""The recipe of the shipped bundle: `python -m training.default_bundle`, about 40 minutes on two cores.
+"""The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
 
 One simulated participant throughout. Its resting sessions at level A (the envelope, written directly) pretrain the
-encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials;
-later days at level B, never fitted to, are what the model card reports. Every stage leaves its result under OUT and is
-skipped when that stands, so a kill loses one session or a few hundred steps.
+encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials.
+The pooling is learned from both, without answers: from rest, and from between the stimulations. Later days at level B,
+never fitted to, are what the model card reports, with the bundle that ships now beside the new one on the same trials.
+Every stage leaves its result under OUT and is skipped when that stands, so a kill loses one session or a few hundred
+steps.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from models.bundle import find_bundle, verify
+from models.bundle import find_bundle, verify, versions
 from models.networks.masked_autoencoder import PRESETS
+from models.networks.slow_pooling import Embedder
+from models.onnx_decoder import open_bundle
 from streaming.ahead import trains_ahead
 from streaming.chunk import Chunk
 from streaming.participant.broadband import COUNT_UV, Broadband
@@ -41,10 +45,22 @@ from streaming.signal.settings import ChainSettings
 from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
-from training.probe import ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
+from training.probe import RESTING_PAIRS, ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
+from training.resting import Pairs, pairs, quiet
+from training.slow_pooling import learn
+from training.trials import training_ends
 
 PARTICIPANT = "simulated"
 LATER_DAYS = "later days"
+PAIRED = (
+    "electrodes_lost",
+    "older",
+    "mean_pooling",
+    "statistics",
+    "untrained_encoder",
+    "principal_components",
+    "stimulus_only",
+)
 SHIPPED = Path(__file__).parents[1] / "models" / "bundles"
 FIRST_DAY = np.datetime64("2026-01-05")
 
@@ -56,7 +72,7 @@ class Recipe:
     rest_sessions: int = 40
     rest_s: int = 210
     steps: int = 1_200
-    fitting_sessions: int = 24
+    fitting_sessions: int = 9
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)
     later_s: int = 2_400
@@ -75,10 +91,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     bundle = make(arguments.out / ("quick" if arguments.quick else "full"), recipe, arguments.threads)
     if not arguments.quick:
-        target = SHIPPED / "default" / "1"
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(bundle, target)
-        bundle = target
+        bundle = _ship(bundle)
     print(bundle)
 
 
@@ -107,22 +120,26 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         started = time.monotonic()
         console.print("fitting probes and baselines")
         by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}
-        fitted = fit_probes(encoder, fitting, {LATER_DAYS: later} | by_day)
-        write_probes(out / "probes", out / "pretrain", fitting, fitted)
+        resting = _resting(rest + fitting, encoder.config.bins)
+        embedder = Embedder(encoder, learn(encoder, resting)).eval()
+        older = open_bundle(find_bundle(SHIPPED, "default"), "cpu", "float32")
+        fitted = fit_probes(embedder, fitting, {LATER_DAYS: later} | by_day, resting, older)
+        write_probes(out / "probes", out / "pretrain", fitting, embedder, fitted)
         took["probes"] = time.monotonic() - started
         _write(out / "took.json", json.dumps(took))
     probes = json.loads((out / "probes" / "probes.json").read_text())["probes"]
 
     shutil.rmtree(out / "repository", ignore_errors=True)
+    version = versions(SHIPPED, "default")[-1] + 1
     bundle = export_bundle(
         out / "pretrain",
         out / "probes",
         out / "repository",
         "default",
         PARTICIPANT,
-        card=_card(recipe, about, probes, took),
+        card=_card(recipe, about, probes, took, version),
         provenance={"recipe": vars(recipe), "minutes": {name: seconds / 60 for name, seconds in took.items()}},
-        version=1,
+        version=version,
     )
     verify(find_bundle(out / "repository", "default"))
     return bundle
@@ -240,14 +257,29 @@ def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
     train(sessions, out, network, settings, resume=True)
 
 
+def _resting(sessions: list[Session], bins: int) -> Pairs:
+    """Of resting sessions, and of stimulation sessions what lies before the trials that are tested on."""
+    return pairs(sessions, quiet(sessions, training_ends(sessions, bins), bins), bins, RESTING_PAIRS)
+
+
+def _ship(bundle: Path) -> Path:
+    """In place of the version that ships: a repository need not carry both."""
+    target = SHIPPED / "default" / bundle.name
+    shutil.copytree(bundle, target)
+    for version in versions(SHIPPED, "default"):
+        if str(version) != bundle.name:
+            shutil.rmtree(SHIPPED / "default" / str(version))
+    return target
+
+
 # The card ------------------------------------------------------------------------------------------------------------
 
 
-def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: dict[str, float]) -> str:
+def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: dict[str, float], version: int) -> str:
     settings = ParticipantSettings()
     rest_h, fitting_h = recipe.rest_sessions * recipe.rest_s / 3600, recipe.fitting_sessions * recipe.fitting_s / 3600
     lines = [
-        "# default, version 1",
+        f"# default, version {version}",
         "",
         "Reads 128 ms of normalised MUA of 96 channels and says how probable it is that a stimulation is perceived.",
         f"Fitted to the simulated participant (seed {settings.seed}, state code `{settings.state_code}`): on any",
@@ -259,6 +291,9 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
+        "- Pooling: slow directions of mean, spread and products of the tokens, learned without answers from "
+        f"{RESTING_PAIRS} pairs of windows of the resting sessions and from between the stimulations; the probes read "
+        "these two numbers, which stand first in the embedding.",
         f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "
         "fitted to.",
         "- Minutes: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",
@@ -273,12 +308,17 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
             "",
             f"{one['trials']} trials fitted, {same['probe']['trials']} later ones of the same sessions and "
             f"{later['probe']['trials']} of later days tested. Balanced accuracy in %, 95 % bootstrap intervals over "
-            "trials (for permuted labels: over permutations):",
+            "trials (for permuted labels: over permutations; differences in pairs, on the same trials):",
             "",
             f"| | {SAME_SESSIONS} | {LATER_DAYS} |",
             "|---|---|---|",
         ]
         lines += [f"| {ROWS[row]} | {percent(same.get(row))} | {percent(later.get(row))} |" for row in ROWS]
+        lines += [
+            f"| probe less {ROWS[row]} | {percent(same[gain])} | {percent(later[gain])} |"
+            for row in PAIRED
+            if (gain := f"gain_over_{row}") in later
+        ]
         lines += [f"| probe, {key} | | {percent(metrics[key]['probe'])} |" for key in metrics if "day " in key]
         lines += [
             "",

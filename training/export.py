@@ -26,6 +26,7 @@ from models.bundle import (
 )
 from models.errors import OperatorFault
 from models.export import FoldedProbe, export_onnx, quantize_int8, reference
+from models.networks.slow_pooling import Slow
 from models.runtime import ort
 from streaming.chunk import ArrayMap
 from training.frozen import read
@@ -65,6 +66,7 @@ def export_bundle(
         with np.load(folder / "golden.npz") as stored:
             windows, usable = stored["windows"], stored["usable"]
         masked = tuple(fitted["masked"])
+        slow = _slow(folder) if fitted["pooling"] == "slow" else None
     except (OSError, ValueError, KeyError) as error:
         raise OperatorFault(f"{probes} does not hold the output of `phosphene probe` ({error!r}); run it") from error
     weights = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
@@ -79,9 +81,9 @@ def export_bundle(
         )
 
     folded = {key: FoldedProbe(np.array(one["weight"]), one["bias"]) for key, one in fitted["probes"].items()}
-    float32 = export_onnx(encoder, folded)
+    float32 = export_onnx(encoder, folded, slow)
     files = {"model.onnx": float32, "model.int8.onnx": quantize_int8(float32)}
-    outputs = reference(encoder, folded, windows, usable)
+    outputs = reference(encoder, folded, windows, usable, slow)
     parity = {file: _parity(model, windows, usable, outputs) for file, model in files.items()}
     golden = Golden(windows, usable, outputs["embedding"], {key: outputs[key] for key in folded})
     files["golden.npz"] = golden.to_bytes()
@@ -105,7 +107,8 @@ def export_bundle(
         chain_sha256=chain_sha256(fitted["chain"]),
         frozen=_frozen(fitted.get("frozen"), masked),
         min_usable_channels=fitted["min_usable_channels"],
-        embedding_size=encoder.config.width,
+        embedding_size=outputs["embedding"].shape[1],
+        read=None if slow is None else slow.directions.shape[1],
         probes={key: _probe(one) for key, one in fitted["probes"].items()},
         precisions={
             precision: Precision(file=file, probability_tolerance=tolerance[0], embedding_tolerance=tolerance[1])
@@ -122,6 +125,11 @@ def export_bundle(
         },
     )
     return write_bundle(repository, manifest, files)
+
+
+def _slow(folder: Path) -> Slow:
+    with np.load(folder / "pooling.npz") as stored:
+        return Slow.of(dict(stored))
 
 
 def _probe(fitted: dict[str, Any]) -> Probe:

@@ -1,8 +1,9 @@
 """Frozen encoder to calibrated probes, `prestimulus` and `evoked`, with every comparison that keeps them honest.
 
-Each session gives its first 80 % of trials to fitting and its last 20 % to testing. Beside the probe stand, on the same
-trials: permuted labels, the same network untrained, raw MUA, its principal components (as many as the embedding has
-numbers), electrode and current alone, and, where a simulator told the truth, what ideal observers make of it.
+How tokens become an embedding is learned first, from resting windows and without answers (models/networks/
+slow_pooling.py); or they are averaged, as in the paper (`pooling`).
+Each session gives its first 80 % of trials to fitting and its last 20 % to testing. What the probe is held against on
+the same trials stands in `beside`; where a simulator told the truth, what ideal observers make of it stands there too.
 """
 
 from __future__ import annotations
@@ -10,76 +11,87 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from sklearn.decomposition import PCA
 
 from models.bundle import PROBES
 from models.errors import OperatorFault
-from models.networks.masked_autoencoder import Encoder, build, pool
+from models.networks.slow_pooling import Embedder
+from models.onnx_decoder import OnnxDecoder
 from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.settings import NormaliserSettings
+from training import beside
+from training.beside import embed
 from training.data import Session, open_sessions
 from training.frozen import describe, freeze, read
 from training.pretrain import chosen_normaliser, load_encoder, read_settings
-from training.readout import Readout, chance, fit, percent, permuted, score
+from training.readout import Readout, chance, fit, gain, percent, permuted, score
+from training.resting import Pairs, pairs, quiet
+from training.slow_pooling import learn
 from training.trials import (
     LEAST_TRIALS,
     TRAINING_PART,
     Trials,
+    fewer_electrodes,
     gather,
     golden,
     join,
     min_usable_channels,
     part,
     rarely_usable,
-    stimulus,
     training_ends,
 )
 
+PoolingName = Literal["slow", "mean"]
+RESTING_PAIRS = 10_000
+ENOUGH_TRIALS = 400  # to see how few channels do
 SAME_SESSIONS = "same sessions, later trials"
 ROWS = {
     "probe": "probe",
+    "electrodes_lost": "probe, a tenth of the electrodes lost",
     "permuted_labels": "probe, permuted labels",
-    "untrained_encoder": "same network, untrained",
-    "raw_mua": "raw MUA",
-    "principal_components": "principal components",
-    "stimulus_only": "electrode and current alone",
+    **beside.WORDS,
     "window_observer": "ideal observer of the window, level A",
     "state_observer": "observer who knows the state",
 }
 
 
-def probe(checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None) -> None:
-    """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`.
+def probe(
+    checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None, pooling: str = "slow"
+) -> None:
+    """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`, and
+    `out/pooling.npz` where the pooling is learned: from sessions without trials, and from between the trials of others.
 
     The sessions are normalised as the checkpoint's were, by its frozen statistics where it has some. A [normaliser] in
     `settings_file` (TOML) is taken instead, its statistics fitted to these sessions.
 
     Raises:
-        OperatorFault: no checkpoint, too few trials, or unknown settings.
+        OperatorFault: no checkpoint, too few trials, too little rest, or unknown settings.
         RigFault: a recording cannot be used.
     """
+    if pooling not in get_args(PoolingName):
+        raise OperatorFault(f"no pooling {pooling!r}; there are: {', '.join(get_args(PoolingName))}")
     encoder, about = load_encoder(checkpoint)
     other = chosen_normaliser(read_settings(settings_file)) if settings_file else None
     normaliser = other or NormaliserSettings(**about["sessions"]["chain"]["normaliser"])
-    sessions = [session for session in open_sessions(data, out / "cache", normaliser) if session.header.trials]
-    if not sessions:
+    sessions = open_sessions(data, out / "cache", normaliser)
+    if not any(session.header.trials for session in sessions):
         raise OperatorFault("no session has a trials table; probes are fitted to answers, name stimulation sessions")
     refuse_other_origin(about, sessions)
-    statistics = None if other else read(about["sessions"].get("frozen"))
-    sessions = freeze(sessions, training_ends(sessions, encoder.config.bins), statistics)
-    fitted = fit_probes(encoder, sessions, {})
-    write_probes(out, checkpoint, sessions, fitted)
+    statistics, length = None if other else read(about["sessions"].get("frozen")), encoder.config.bins
+    ends = training_ends(sessions, length)
+    sessions = freeze(sessions, ends, statistics)
+    stimulated = [session for session in sessions if session.header.trials]
+    rest = pairs(sessions, quiet(sessions, ends, length), length, RESTING_PAIRS) if pooling == "slow" else None
+    embedder = Embedder(encoder, None if rest is None else learn(encoder, rest)).eval()
+    fitted = fit_probes(embedder, stimulated, {}, rest)
+    write_probes(out, checkpoint, stimulated, embedder, fitted)
     show(fitted)
 
 
@@ -92,23 +104,30 @@ class FittedProbe:
     golden: Trials
 
 
-def fit_probes(encoder: Encoder, sessions: list[Session], later: dict[str, list[Session]]) -> dict[str, FittedProbe]:
-    """Both probes, each where there are trials enough; scored on the sessions' last trials and on the sets of `later`.
+def fit_probes(
+    embedder: Embedder,
+    sessions: list[Session],
+    later: dict[str, list[Session]],
+    rest: Pairs | None,
+    older: OnnxDecoder | None = None,
+) -> dict[str, FittedProbe]:
+    """Both probes, each where there are trials enough; scored on the sessions' last trials and on the sets of `later`,
+    beside an `older` bundle if one is given. `rest` is what the rivals learn from where the embedder did.
 
     Raises:
         OperatorFault: not for one probe.
     """
-    fitted = {}
+    fitted, length = {}, embedder.encoder.config.bins
+    unlabelled = beside.unlabelled(embedder, rest)
     for name in PROBES:
-        parts = [gather(session, name, encoder.config.bins) for session in sessions]
+        parts = [gather(session, name, length) for session in sessions]
         training = join([part(one, 0, TRAINING_PART) for one in parts])
         test = join([part(one, TRAINING_PART, 1) for one in parts])
         counts = [min(one.perceived.sum(), (~one.perceived).sum()) for one in (training, test)]
         if len(training) >= LEAST_TRIALS and min(counts) >= 2:
-            others = {
-                key: join([gather(one, name, encoder.config.bins) for one in group]) for key, group in later.items()
-            }
-            fitted[name] = _fit_one(encoder, training, {SAME_SESSIONS: test} | others)
+            others = {key: join([gather(one, name, length) for one in group]) for key, group in later.items()}
+            told = beside.told(training, unlabelled, embedder.encoder.config.width) | beside.by(older, name)
+            fitted[name] = _fit_one(embedder, training, {SAME_SESSIONS: test} | others, told)
     if not fitted:
         raise OperatorFault(
             f"{sum(len(s.header.trials) for s in sessions)} trials, of which too few valid or of one kind only; "
@@ -117,60 +136,40 @@ def fit_probes(encoder: Encoder, sessions: list[Session], later: dict[str, list[
     return fitted
 
 
-def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> FittedProbe:
+def _fit_one(
+    embedder: Embedder, training: Trials, tests: dict[str, Trials], others: dict[str, beside.Foretell]
+) -> FittedProbe:
     """Everything is fitted to `training` once and scored on each of `tests`: metrics[test][row]."""
-    features = embed(encoder, training)
+
+    def see(trials: Trials, usable: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        return embed(embedder, trials, usable)[:, : embedder.read]
+
+    features = see(training)
     readout = fit(features, training.perceived)
     by_luck = permuted(features, training.perceived, readout.c)
     metrics: dict[str, dict[str, Any]] = {}
     for key, test in tests.items():
-        test_features = embed(encoder, test)
-        metrics[key] = {
-            "probe": score(readout.probability(test_features), test.perceived, readout.prevalence),
+        test_features = see(test)
+        probability = readout.probability(test_features)
+        found = metrics[key] = {
+            "probe": score(probability, test.perceived, readout.prevalence),
             "permuted_labels": chance(by_luck, test_features, test.perceived),
         }
-    for name, see in _other_features(encoder, training).items():
-        other = fit(see(training), training.perceived)
-        for key, test in tests.items():
-            metrics[key][name] = score(other.probability(see(test)), test.perceived, other.prevalence)
-    for key, test in tests.items():
-        for name, told in (("window_observer", test.window_known), ("state_observer", test.state_known)):
-            if np.isfinite(told).all():
-                metrics[key][name] = score(told, test.perceived, readout.prevalence)
-        metrics[key]["rejected_trials"] = test.rejected
-    least = min_usable_channels(partial(embed, encoder), readout.weight, training)
+        with_fewer = readout.probability(see(test, fewer_electrodes(test.usable)))
+        told = {name: foretell(test) for name, foretell in others.items()} | {
+            "electrodes_lost": (with_fewer, readout.prevalence)
+        }
+        for name, (other, prevalence) in told.items():
+            found[name] = score(other, test.perceived, prevalence)
+            called, called_other = probability > readout.prevalence, other > prevalence
+            found[f"gain_over_{name}"] = gain(called, called_other, test.perceived)
+        for name, known in (("window_observer", test.window_known), ("state_observer", test.state_known)):
+            if np.isfinite(known).all():
+                found[name] = score(known, test.perceived, readout.prevalence)
+        found["rejected_trials"] = test.rejected
+    some = part(training, 0, min(1.0, ENOUGH_TRIALS / len(training)))
+    least = min_usable_channels(see, readout.weight, some)
     return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]))
-
-
-def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[Trials], NDArray[Any]]]:
-    """What else a readout could be given."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        untrained = build(encoder.config).encoder.eval()
-
-    def raw(trials: Trials) -> NDArray[Any]:
-        return np.where(trials.usable[:, :, None], trials.windows, 0).reshape(len(trials), -1)
-
-    components = min(encoder.config.width, len(training) - 1)
-    pca = PCA(components, svd_solver="randomized", random_state=0).fit(raw(training))
-    electrodes = np.unique(training.electrode)
-    return {
-        "untrained_encoder": lambda trials: embed(untrained, trials),
-        "raw_mua": raw,
-        "principal_components": lambda trials: pca.transform(raw(trials)),
-        "stimulus_only": lambda trials: stimulus(trials, electrodes),
-    }
-
-
-@torch.no_grad()
-def embed(encoder: Encoder, trials: Trials, usable: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """Embeddings (n, width), every usable channel visible, as live."""
-    usable = trials.usable if usable is None else usable
-    parts = [
-        pool(*encoder(torch.from_numpy(trials.windows[k : k + 64]), torch.from_numpy(usable[k : k + 64])))
-        for k in range(0, len(trials), 64)
-    ]
-    return torch.cat(parts).numpy().astype(np.float64)
 
 
 # Writing and showing -------------------------------------------------------------------------------------------------
@@ -193,7 +192,9 @@ def refuse_other_origin(about: dict[str, Any], sessions: list[Session]) -> None:
             raise OperatorFault(f"sessions have {what} {found}, the checkpoint was trained on {expected}; retrain")
 
 
-def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: dict[str, FittedProbe]) -> None:
+def write_probes(
+    out: Path, checkpoint: Path, sessions: list[Session], embedder: Embedder, fitted: dict[str, FittedProbe]
+) -> None:
     header = sessions[0].header
     file = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
     described = {}
@@ -202,7 +203,7 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
         first_bin = EVOKED_START_BINS if name == "evoked" else -one.golden.windows.shape[2]
         described[name] = {
             "window": [first_bin, first_bin + one.golden.windows.shape[2]],
-            "weight": weight.tolist(),
+            "weight": np.pad(weight, (0, embedder.size - len(weight))).tolist(),
             "bias": bias,
             "slope": one.readout.slope,
             "offset": one.readout.offset,
@@ -220,12 +221,15 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
         "frozen": describe(sessions),
         "sessions": [session.header.name for session in sessions],
         "masked": rarely_usable(sessions),
+        "pooling": "mean" if embedder.slow is None else "slow",
         "min_usable_channels": max(one.min_usable for one in fitted.values()),
         "probes": described,
     }
     out.mkdir(parents=True, exist_ok=True)
     shown = join([one.golden for one in fitted.values()])
     np.savez(out / "golden.npz", windows=shown.windows, usable=shown.usable)
+    if embedder.slow is not None:
+        np.savez(out / "pooling.npz", **embedder.slow.arrays())
     draft = out / "probes.json.draft"
     draft.write_text(json.dumps(content))
     os.replace(draft, out / "probes.json")

@@ -16,6 +16,7 @@ LEAST_TRIALS = 40  # in the fitting part; below this no probe is fitted
 LEAST_USABLE = 0.9  # of the session's usual channels, for a trial to count
 AGREEMENT = 0.9  # correlation with the full array's score that sets min_usable_channels
 GOLDEN_WINDOWS = 8
+LOST = 10 / 96
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +102,15 @@ def golden(test: Trials) -> Trials:
     rng = np.random.default_rng(0)
     lost = np.linspace(0, 0.4, len(few))[:, None]
     return Trials(**vars(few) | {"usable": few.usable & (rng.random(few.usable.shape) >= lost)})
+
+
+def fewer_electrodes(usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Usable channels (n, channels) less a tenth of the array, others in each trial: ten of 96."""
+    n, channels = usable.shape
+    lost = np.argsort(np.random.default_rng(0).random((n, channels)), axis=1)[:, : max(1, round(LOST * channels))]
+    fewer = usable.copy()
+    np.put_along_axis(fewer, lost, False, axis=1)
+    return fewer
 
 
 def stimulus(trials: Trials, electrodes: NDArray[np.int64]) -> NDArray[np.float64]:

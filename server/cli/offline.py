@@ -94,11 +94,12 @@ def probe(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the fitted probes.")],
     settings: Annotated[Path | None, typer.Option(help="TOML whose [normaliser] replaces the checkpoint's.")] = None,
+    pooling: Annotated[str, typer.Option(help="slow: directions learned from rest; mean: of the tokens.")] = "slow",
 ) -> None:
-    """Fit and calibrate probes on the trials of stimulation sessions."""
+    """Fit and calibrate probes on the trials of stimulation sessions; rest among them teaches the pooling."""
     from training.probe import probe
 
-    probe(checkpoint, data, out, settings)
+    probe(checkpoint, data, out, settings, pooling)
 
 
 def export(

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from models.bundle import find_bundle
 from models.decoder import Decoded
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import Chunk
@@ -36,7 +37,7 @@ from streaming.trigger import Trigger, TriggerEngine, TriggerSettings
 from tests.streaming.fakes import MeanDecoder, manifest, stream
 from tests.streaming.test_trigger import TOML
 
-BUNDLE = Path(__file__).parents[2] / "models" / "bundles" / "default" / "1"
+BUNDLE = find_bundle(Path(__file__).parents[2] / "models" / "bundles", "default")
 CURRENTS_UA = (5.0, 10.0, 20.0, 40.0, 81.0, 128.0)
 WINDOW = 128
 

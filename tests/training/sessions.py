@@ -21,11 +21,13 @@ def small_session(
     trials: int = 0,
     seed: int = 0,
     odds_per_state: float = 3.0,
+    memory: float = 0.998,
     **changes: object,
 ) -> Session:
-    """One session in `folder`; `changes` replace fields of its header."""
+    """One session in `folder`; `memory`: of the state, from bin to bin.
+    `changes` replace fields of its header."""
     rng, bins = np.random.default_rng(seed), round(seconds * 1000)
-    state = lfilter([np.sqrt(1 - 0.998**2)], [1, -0.998], rng.standard_normal(bins + 3000))[3000:]
+    state = lfilter([np.sqrt(1 - memory**2)], [1, -memory], rng.standard_normal(bins + 3000))[3000:]
     phase = 2 * np.pi * 10 * np.arange(bins) / 1000
     loading = np.random.default_rng(99).standard_normal((2, CHANNELS))
     z = 0.6 * state[:, None] * loading[0] + np.sin(phase)[:, None] * loading[1] + rng.standard_normal((bins, CHANNELS))

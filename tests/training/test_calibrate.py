@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from models.bundle import find_bundle, versions
+from models.bundle import find_bundle, verify, versions
 from models.errors import OperatorFault, RigFault
 from models.onnx_decoder import open_bundle
 from server.bundles import Bundles
@@ -25,6 +25,7 @@ from tests.models.bundles import CHANNELS, small_bundle
 from tests.training.sessions import small_session
 from training.calibrate import BLOCKS, LATER, calibrate
 from training.data import cached, read_session
+from training.heads import weights_of
 from training.mua_file import DATA, finish, lay_out
 from training.readout import fit
 from training.trials import gather
@@ -78,6 +79,18 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     small_bundle(folder, participant="another", chain=CHAIN.to_dict(), chain_sha256=CHAIN.sha256())
     return folder
+
+
+def test_new_probes_read_what_the_old_ones_read(tmp_path: Path) -> None:
+    small_bundle(tmp_path / "bundles", chain=CHAIN.to_dict(), chain_sha256=CHAIN.sha256(), read=32)
+    found = calibrate([recording(tmp_path, trials=300)], "small", tmp_path / "bundles", tmp_path / "out")
+    bundle = verify(found.bundle)
+    assert (bundle.manifest.read, bundle.manifest.embedding_size) == (32, 64)
+    weights = weights_of(bundle.files["model.onnx"])
+    assert set(weights) == {"prestimulus", "evoked"}
+    for weight in weights.values():
+        assert weight[:32].all()
+        assert not weight[32:].any()
 
 
 def test_many_trials_end_to_end(parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,31 +9,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.bundle import find_bundle, verify
 from models.errors import OperatorFault
-from models.networks.masked_autoencoder import PRESETS
+from models.networks.masked_autoencoder import PRESETS, pool
+from models.networks.slow_pooling import Embedder, Slow
 from models.onnx_decoder import open_bundle
 from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
 from training.export import export
 from training.pretrain import SETTINGS, load_encoder, train
-from training.probe import SAME_SESSIONS, embed, gather, probe, rarely_usable
+from training.probe import SAME_SESSIONS, embed, fit_probes, gather, probe, rarely_usable
 from training.readout import balanced_accuracy
+from training.trials import fewer_electrodes
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=2)
 QUICK = replace(SETTINGS["nano"], steps=80, batch=16, rate=3e-3, warmup_steps=20, validate_every=40, seed=0)
 QUICK = replace(QUICK, precision="32-true")
+SLOW = 0.9995  # 2 s, so that the state outlasts the second between two windows of a pair
 
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/, run/, probes/ and repository/ of one walk along the line."""
+    """data/, rest/, run/, probes/ and repository/ of one walk along the line."""
     folder = tmp_path_factory.mktemp("line")
     for k in range(2):
-        small_session(folder / "data", f"s{k}", seconds=80, trials=200, seed=k, odds_per_state=4.0)
+        small_session(folder / "data", f"s{k}", seconds=80, trials=200, seed=k, odds_per_state=4.0, memory=SLOW)
+    small_session(folder / "rest", "rest", seconds=60, seed=9, memory=SLOW)
     train(open_sessions([folder / "data"], folder), folder / "run", NETWORK, QUICK)
-    probe(folder / "run", [folder / "data"], folder / "probes")
+    probe(folder / "run", [folder / "data", folder / "rest"], folder / "probes")
     export(folder / "run", folder / "probes", folder / "repository", "mine", "tester")
     return folder
 
@@ -46,7 +51,14 @@ def test_the_probe_decodes_and_stands_beside_its_baselines(line: Path):
     found = metrics(line)
     assert found["probe"]["interval"][0] > 0.6
     assert found["permuted_labels"]["interval"][0] < 0.5 < found["permuted_labels"]["interval"][1]
-    assert {"raw_mua", "principal_components", "untrained_encoder", "stimulus_only"} <= found.keys()
+    rivals = {"raw_mua", "principal_components", "untrained_encoder", "stimulus_only", "mean_pooling", "statistics"}
+    assert rivals <= found.keys()
+    assert abs(found["gain_over_electrodes_lost"]["balanced_accuracy"]) < 0.1  # one of twelve
+    gain = found["gain_over_stimulus_only"]
+    assert gain["interval"][0] > 0
+    assert gain["balanced_accuracy"] == pytest.approx(
+        found["probe"]["balanced_accuracy"] - found["stimulus_only"]["balanced_accuracy"]
+    )
     assert "state_observer" not in found  # nobody told the truth about these trials
     assert found["stimulus_only"]["interval"][0] <= 0.5  # labels owe nothing to electrode and current here
     assert found["probe"]["trials"] == 80  # the last fifth of each session
@@ -60,10 +72,14 @@ def test_the_bundle_is_the_probe(line: Path):
     assert manifest.probes["prestimulus"].window == (-128, 0)
     assert manifest.probes["evoked"].window == (170, 298)
     assert manifest.provenance["parity"]["model.onnx"]["prestimulus"] < 1e-5
+    assert (manifest.read, manifest.embedding_size) == (2, 2 + NETWORK.width)
     encoder, _ = load_encoder(line / "run")
+    with np.load(line / "probes" / "pooling.npz") as pooling:
+        embedder = Embedder(encoder, Slow.of(dict(pooling))).eval()
     stored = json.loads((line / "probes" / "probes.json").read_text())["probes"]["prestimulus"]
+    assert not any(stored["weight"][2:])  # the mean of the tokens is there for others
     trials = gather(open_sessions([line / "data"], line)[0], "prestimulus", 128)
-    expected = 1 / (1 + np.exp(-(embed(encoder, trials) @ np.array(stored["weight"]) + stored["bias"])))
+    expected = 1 / (1 + np.exp(-(embed(embedder, trials) @ np.array(stored["weight"]) + stored["bias"])))
     running = open_bundle(bundle.path)
     found = [running.step(w, u).prestimulus for w, u in zip(trials.windows, trials.usable, strict=True)]
     tolerance = manifest.precisions[running.precision].probability_tolerance
@@ -97,6 +113,53 @@ def test_channels_that_were_mostly_not_usable_are_masked(line: Path, tmp_path: P
     assert verify(find_bundle(tmp_path / "repository", "mine")).manifest.array.masked == (3, 6)
 
 
+def test_an_older_bundle_is_scored_on_the_same_trials(line: Path):
+    """The bundle of these very probes: nothing is won over it."""
+    encoder, _ = load_encoder(line / "run")
+    with np.load(line / "probes" / "pooling.npz") as pooling:
+        embedder = Embedder(encoder, Slow.of(dict(pooling))).eval()
+    older = open_bundle(find_bundle(line / "repository", "mine"), precision="float32")
+    fitted = fit_probes(embedder, open_sessions([line / "data"], line), {}, None, older)
+    for one in fitted.values():
+        found = one.metrics[SAME_SESSIONS]
+        assert found["older"]["brier"] == pytest.approx(found["probe"]["brier"], abs=1e-4)
+        assert found["gain_over_older"]["balanced_accuracy"] == pytest.approx(0, abs=0.02)
+
+
+def test_a_tenth_of_the_electrodes_is_ten_of_96_others_in_each_trial():
+    fewer = fewer_electrodes(np.ones((50, 96), bool))
+    assert (fewer.sum(axis=1) == 86).all()
+    assert len({row.tobytes() for row in fewer}) == 50
+
+
+def test_the_paper_s_pooling_is_a_matter_of_asking(line: Path, tmp_path: Path):
+    probe(line / "run", [line / "data"], tmp_path / "probes", pooling="mean")
+    export(line / "run", tmp_path / "probes", tmp_path / "repository", "plain", "tester")
+    bundle = verify(find_bundle(tmp_path / "repository", "plain"))
+    assert (bundle.manifest.read, bundle.manifest.embedding_size) == (None, NETWORK.width)
+    encoder, _ = load_encoder(line / "run")
+    golden = bundle.golden()
+    with torch.no_grad():
+        mean = pool(*encoder(torch.from_numpy(golden.windows), torch.from_numpy(golden.usable))).numpy()
+    np.testing.assert_allclose(golden.embedding, mean, atol=1e-5)
+    # what follows the slow directions in the other bundle is the same mean
+    slow = verify(find_bundle(line / "repository", "mine")).golden()
+    np.testing.assert_allclose(slow.embedding[:, 2:], mean, atol=1e-5)
+    stored = json.loads((tmp_path / "probes" / "probes.json").read_text())["probes"]["prestimulus"]["metrics"]
+    assert "statistics" not in stored[SAME_SESSIONS]  # it, too, would have to be learned from rest
+
+
+def test_without_rest_there_is_nothing_slow_to_learn(line: Path, tmp_path: Path):
+    with pytest.raises(OperatorFault, match="found 0 s of rest, expected at least 30 s"):
+        probe(line / "run", [line / "data"], tmp_path)  # a stimulation every 0.4 s
+    with pytest.raises(OperatorFault, match="no pooling 'fast'; there are: slow, mean"):
+        probe(line / "run", [line / "data"], tmp_path, pooling="fast")
+    shutil.copytree(line / "probes", tmp_path / "probes")
+    (tmp_path / "probes" / "pooling.npz").unlink()
+    with pytest.raises(OperatorFault, match="does not hold the output"):
+        export(line / "run", tmp_path / "probes", tmp_path, "mine", "tester")
+
+
 def test_next_export_is_the_next_version(line: Path):
     export(line / "run", line / "probes", line / "repository", "again", "tester")
     export(line / "run", line / "probes", line / "repository", "again", "tester")
@@ -125,7 +188,7 @@ def test_too_few_trials_are_refused(line: Path, tmp_path: Path):
         probe(line / "run", [tmp_path / "rest"], tmp_path / "probes")
     small_session(tmp_path / "few", trials=12)
     with pytest.raises(OperatorFault, match="a probe needs 40"):
-        probe(line / "run", [tmp_path / "few"], tmp_path / "probes")
+        probe(line / "run", [tmp_path / "few"], tmp_path / "probes", pooling="mean")
 
 
 def test_trials_over_lost_bins_are_rejected_and_counted(tmp_path: Path):

@@ -20,16 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.networks.masked_autoencoder import Encoder, pool
+from models.networks.masked_autoencoder import Encoder
+from models.networks.slow_pooling import by_place, mean_and_spread, products
 from training.evaluation import attention
 from training.evaluation.features import Windows
 from training.evaluation.rest import Rest
+from training.slow_pooling import learn_places, learned_from
 
 POOLINGS = ("mean", "mean_and_spread", "registers", "attention", "place")
 BATCH = 32
-DIRECTIONS = 8  # of a token, kept at each place
-PRODUCTS = 24  # components, whose products are taken
-LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
 Array = NDArray[np.float32]
 
 
@@ -48,49 +47,25 @@ class Pooling:
     def __call__(self, latents: Tensor, registers: Tensor, visible: Tensor) -> dict[str, Tensor]:
         """(n, …) by name."""
         queries, usual, directions, centre, components = (torch.from_numpy(value) for value in vars(self).values())
-        mean = pool(latents, visible)
-        away = (latents - mean[:, None]).square() * visible[:, :, None]
-        both = torch.cat([mean, (away.sum(dim=1) / visible.sum(dim=1, keepdim=True)).sqrt()], dim=1)
-        places = _places(latents, visible, usual, directions, len(centre) // directions.shape[1])
-        component = (places - centre) @ components
-        i, j = torch.triu_indices(component.shape[1], component.shape[1])
+        both = mean_and_spread(latents, visible)
+        places = by_place(latents, visible, usual, directions, len(centre) // directions.shape[1])
         return {
-            "mean": mean,
+            "mean": both[:, : latents.shape[2]],
             "mean_and_spread": both,
             "registers": registers.flatten(1),
             "attention": attention.attend(latents, visible, queries),
-            "place": torch.cat([both, places, component[:, i] * component[:, j]], dim=1),
+            "place": torch.cat([both, places, products(places, centre, components)], dim=1),
         }
 
 
 def learned(encoder: Encoder, rest: Rest) -> Pooling:
     config = encoder.config
-    most = max(64, LEARNED_FROM // (config.tokens * config.width))
-    chosen = np.linspace(0, len(rest.first) - 1, min(most, len(rest.first))).astype(int)
+    chosen = learned_from(len(rest.first), config)
     usable = rest.usable[chosen]
     visible = torch.from_numpy(usable).repeat_interleave(config.patches, dim=1)
     first, second = (_latents(encoder, windows[chosen], usable) for windows in (rest.first, rest.second))
     queries = attention.learn(first, second, visible, torch.from_numpy(rest.session[chosen]))
-    first = first.float()
-    usual = first.mean(dim=0)
-    away = ((first - usual) * visible[:, :, None]).flatten(0, 1)
-    directions = _leading(away, DIRECTIONS)
-    places = _places(first, visible, usual, directions, config.channels)
-    centre = places.mean(dim=0)
-    components = _leading(places - centre, PRODUCTS)
-    components = components / ((places - centre) @ components).std(dim=0)
-    return Pooling(*(value.numpy() for value in (queries, usual, directions, centre, components)))
-
-
-def _places(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, channels: int) -> Tensor:
-    """Each channel's tokens less their usual, averaged over the window, in a few directions: (n, channels · 8)."""
-    away = (latents - usual) * visible[:, :, None]
-    return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
-
-
-def _leading(values: Tensor, n: int) -> Tensor:
-    """The n directions, (columns, n), in which rows vary most, the first one first."""
-    return torch.linalg.eigh(values.T @ values)[1][:, -n:].flip(1)
+    return Pooling(queries.numpy(), **vars(learn_places(first, visible, config.channels)))
 
 
 @torch.no_grad()

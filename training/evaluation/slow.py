@@ -9,6 +9,7 @@ given the same map (docs/decisions/slow-directions.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,18 @@ class SlowMap:
         kept: int = KEPT,
     ) -> SlowMap:
         """From features (pairs, …) of windows and of those that follow them in the same `session` (pairs,)."""
+        return cls.each(first, second, session, kept, (SHRINK,))[0]
+
+    @classmethod
+    def each(
+        cls,
+        first: NDArray[np.floating[Any]],
+        second: NDArray[np.floating[Any]],
+        session: NDArray[np.int64],
+        kept: int,
+        shrinks: Sequence[float],
+    ) -> list[SlowMap]:
+        """The same, shrunk as much as each of `shrinks` says."""
         centre = (first.mean(axis=0, dtype=np.float64) + second.mean(axis=0, dtype=np.float64)) / 2
         first, second = first - centre, second - centre
         for one in np.unique(session):
@@ -52,7 +65,10 @@ class SlowMap:
         first, second = first / scale, second / scale
         now = (first.T @ first + second.T @ second) / (2 * len(first))
         later = first.T @ second / len(first)
-        now[np.diag_indices_from(now)] += SHRINK * np.trace(now) / len(now) or 1.0  # where nothing moves at all
-        kept = min(kept, len(now))
-        _, directions = eigh((later + later.T) / 2, now, subset_by_index=(len(now) - kept, len(now) - 1))
-        return cls(centre, directions[:, ::-1] / scale[:, None])
+        kept, variance = min(kept, len(now)), np.trace(now) / len(now)
+        found = []
+        for shrink in shrinks:
+            shrunk = now + np.eye(len(now)) * (shrink * variance or 1.0)  # where nothing moves at all
+            _, directions = eigh((later + later.T) / 2, shrunk, subset_by_index=(len(now) - kept, len(now) - 1))
+            found.append(cls(centre, directions[:, ::-1] / scale[:, None]))
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +47,24 @@ def _features(
         "log_variance": log_variance,
         "log_variance_scales": lambda some: log_variance(some, SCALES),
         "lagged_covariances": spontaneous.features,
-        "statistics": lambda some: np.hstack(
-            [some.mean(axis=2), log_variance(some, SCALES), spontaneous.features(some)]
-        ),
+        "statistics": partial(_statistics, spontaneous=spontaneous),
         "pca_rest": lambda some: components.features(raw(some)),
     }
+    return _in_batches(made[name], windows)
+
+
+def statistics(windows: Windows, spontaneous: SpontaneousComponents) -> Features:
+    """Means, log-variances at three scales and lagged covariances, (n, …)."""
+    return _in_batches(partial(_statistics, spontaneous=spontaneous), windows)
+
+
+def _statistics(windows: Windows, spontaneous: SpontaneousComponents) -> Features:
+    return np.hstack([windows.mean(axis=2), log_variance(windows, SCALES), spontaneous.features(windows)])
+
+
+def _in_batches(see: Callable[[Windows], Features], windows: Windows) -> Features:
     batches = (np.asarray(windows[k : k + AT_ONCE], np.float32) for k in range(0, len(windows), AT_ONCE))
-    return np.concatenate([made[name](some) for some in batches])
+    return np.concatenate([see(some) for some in batches])
 
 
 def learned(rest: Rest, n_components: int) -> Unlabelled:

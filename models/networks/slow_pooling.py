@@ -1,0 +1,116 @@
+"""From a frozen encoder's tokens to the embedding that is served: a few slow directions, then the mean of the tokens.
+
+A mean over tokens forgets what is quadratic (the size of a wave) and what is weighted by place, and it spreads what is
+left over a hundred dimensions, each of which costs answers. So more is kept of a window at first: mean and spread of
+the tokens, and the products of a few components of where on the array they depart from their usual. Of that only the
+directions are kept that are still the same a moment later. All is learned from resting activity, without answers
+(training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
+
+The probes read the slow directions alone. The mean, which is the paper's embedding, follows them for whoever wants it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.networks.masked_autoencoder import Encoder, pool
+
+Array = NDArray[np.float32]
+
+
+def mean_and_spread(latents: Tensor, visible: Tensor) -> Tensor:
+    """Of the visible among tokens (n, tokens, width): (n, 2 · width). NaN where nothing is visible."""
+    mean = pool(latents, visible)
+    away = (latents - mean[:, None]).square() * visible[:, :, None]
+    return torch.cat([mean, (away.sum(dim=1) / visible.sum(dim=1, keepdim=True)).sqrt()], dim=1)
+
+
+def by_place(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, channels: int) -> Tensor:
+    """Each channel's tokens less their usual, averaged over the window, in a few directions: (n, channels · few). A
+    channel that is not there counts as one at its usual."""
+    away = (latents - usual) * visible[:, :, None]
+    return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
+
+
+def products(places: Tensor, centre: Tensor, components: Tensor) -> Tensor:
+    """Of each two components of the places, (n, some · (some + 1) / 2)."""
+    component = (places - centre) @ components
+    i, j = torch.triu_indices(component.shape[1], component.shape[1])
+    return component[:, i] * component[:, j]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """`usual` the mean tokens (tokens, width); `directions` (width, few) of a token about them; `centre` (places,) and
+    `components` (places, some) of all places, channels · few of them."""
+
+    usual: Array
+    directions: Array
+    centre: Array
+    components: Array
+
+
+def features(
+    latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, centre: Tensor, components: Tensor
+) -> Tensor:
+    """What slow directions are sought in, by the fields of `Places`: mean, spread and products, (n, features)."""
+    places = by_place(latents, visible, usual, directions, len(centre) // directions.shape[1])
+    return torch.cat([mean_and_spread(latents, visible), products(places, centre, components)], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Slow:
+    """(features - centre) @ directions. `centre` (features,), `directions` (features, kept), the slowest first, each of
+    variance 1 over resting windows."""
+
+    places: Places
+    centre: Array
+    directions: Array
+
+    def arrays(self) -> dict[str, Array]:
+        return vars(self.places) | {"slow_centre": self.centre, "slow_directions": self.directions}
+
+    @classmethod
+    def of(cls, arrays: dict[str, Array]) -> Slow:
+        """Back from `arrays`.
+
+        Raises:
+            KeyError: one is missing.
+        """
+        places = Places(**{name: arrays[name] for name in Places.__dataclass_fields__})
+        return cls(places, arrays["slow_centre"], arrays["slow_directions"])
+
+
+class SlowPooling(nn.Module):
+    """Tokens to slow directions, (n, kept)."""
+
+    def __init__(self, slow: Slow) -> None:
+        super().__init__()
+        for name, value in slow.arrays().items():
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
+
+    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:
+        found = features(latents, visible, self.usual, self.directions, self.centre, self.components)
+        return (found - self.slow_centre) @ self.slow_directions
+
+
+class Embedder(nn.Module):
+    """Windows and usable channels to embeddings. `read`: so many of their first numbers are for the probes."""
+
+    def __init__(self, encoder: Encoder, slow: Slow | None = None) -> None:
+        super().__init__()
+        self.encoder, self.slow = encoder, slow
+        self.pooling = None if slow is None else SlowPooling(slow)
+        self.read = encoder.config.width if slow is None else slow.directions.shape[1]
+        self.size = encoder.config.width + (0 if slow is None else self.read)
+
+    def forward(self, window: Tensor, usable: Tensor) -> Tensor:
+        """(n, size), from a window (n, channels, bins) as the encoder takes it. NaN where no channel is usable."""
+        latents, visible = self.encoder(window, usable)
+        mean = pool(latents, visible)
+        return mean if self.pooling is None else torch.cat([self.pooling(latents, visible), mean], dim=1)
