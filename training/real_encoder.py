@@ -97,7 +97,7 @@ def features(encoder: Encoder, training: Pairs) -> dict[str, Callable[[Pairs], N
     def flat(windows: Pairs) -> NDArray[np.float32]:
         return np.where(windows[1][:, :, None], windows[0], 0).reshape(len(windows[0]), -1)
 
-    components = PCA(min(encoder.config.width, flat(training).shape[1]), random_state=0).fit(flat(training))
+    components = PCA(min(encoder.config.latent_width, flat(training).shape[1]), random_state=0).fit(flat(training))
     fresh = untrained(encoder)
     return {
         "mae": lambda windows: embedded(encoder, windows),

@@ -65,7 +65,7 @@ class Pooling:
 
 def learned(encoder: Encoder, rest: Rest) -> Pooling:
     config = encoder.config
-    most = max(64, LEARNED_FROM // (config.tokens * config.width))
+    most = max(64, LEARNED_FROM // (config.tokens * config.latent_width))
     chosen = np.linspace(0, len(rest.first) - 1, min(most, len(rest.first))).astype(int)
     usable = rest.usable[chosen]
     visible = torch.from_numpy(usable).repeat_interleave(config.patches, dim=1)
