@@ -30,6 +30,7 @@ from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.settings import NormaliserSettings
 from training.data import Session, open_sessions
 from training.frozen import describe, freeze, read
+from training.precisions import HELD_OUT, write_held_out
 from training.pretrain import chosen_normaliser, load_encoder, read_settings
 from training.readout import Readout, chance, fit, percent, permuted, score
 from training.trials import (
@@ -60,7 +61,7 @@ ROWS = {
 
 
 def probe(checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None) -> None:
-    """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`.
+    """Fits the probes that the data allow and writes `out/probes.json` for `export`, with golden and held-out trials.
 
     The sessions are normalised as the checkpoint's were, by its frozen statistics where it has some. A [normaliser] in
     `settings_file` (TOML) is taken instead, its statistics fitted to these sessions.
@@ -90,6 +91,7 @@ class FittedProbe:
     training_trials: int
     min_usable: int
     golden: Trials
+    held_out: Trials  # by which export judges each precision
 
 
 def fit_probes(encoder: Encoder, sessions: list[Session], later: dict[str, list[Session]]) -> dict[str, FittedProbe]:
@@ -139,7 +141,7 @@ def _fit_one(encoder: Encoder, training: Trials, tests: dict[str, Trials]) -> Fi
                 metrics[key][name] = score(told, test.perceived, readout.prevalence)
         metrics[key]["rejected_trials"] = test.rejected
     least = min_usable_channels(partial(embed, encoder), readout.weight, training)
-    return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]))
+    return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]), tests[SAME_SESSIONS])
 
 
 def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[Trials], NDArray[Any]]]:
@@ -151,7 +153,7 @@ def _other_features(encoder: Encoder, training: Trials) -> dict[str, Callable[[T
     def raw(trials: Trials) -> NDArray[Any]:
         return np.where(trials.usable[:, :, None], trials.windows, 0).reshape(len(trials), -1)
 
-    components = min(encoder.config.width, len(training) - 1)
+    components = min(encoder.config.latent_width, len(training) - 1)
     pca = PCA(components, svd_solver="randomized", random_state=0).fit(raw(training))
     electrodes = np.unique(training.electrode)
     return {
@@ -226,6 +228,7 @@ def write_probes(out: Path, checkpoint: Path, sessions: list[Session], fitted: d
     out.mkdir(parents=True, exist_ok=True)
     shown = join([one.golden for one in fitted.values()])
     np.savez(out / "golden.npz", windows=shown.windows, usable=shown.usable)
+    write_held_out(out / HELD_OUT, {name: one.held_out for name, one in fitted.items()})
     draft = out / "probes.json.draft"
     draft.write_text(json.dumps(content))
     os.replace(draft, out / "probes.json")
