@@ -70,7 +70,7 @@ def test_one_that_decodes_worse_is_not():
     assert found["int8"].why_not.startswith(
         "on 200 held-out trials its prestimulus probe differs from float32's by -99"
     )
-    assert found["int8"].numbers["prestimulus"]["called_otherwise"] == 1.0
+    assert found["int8"].numbers["prestimulus"]["called_otherwise"] > 0.98
     text = card(found)
     assert "| int8, not written |" in text
     assert f"int8 is not written: {found['int8'].why_not}." in text
