@@ -2,7 +2,7 @@
 
     NAME/VERSION/manifest.json      everything below, the sha256 of every other file, and its own
                  model.onnx         float32; self-contained
-                 model.int8.onnx    the same with int8 weights (optional)
+                 model.int8.onnx    the same with int8 weights (optional), model.float16.onnx with float16 ones
                  golden.npz         windows with the embeddings and probabilities that they must give
                  card.md            how it was made and what it was measured to do
 
@@ -36,7 +36,7 @@ GOLDEN = "golden.npz"
 PROBES = ("prestimulus", "evoked")
 
 ProviderName = Literal["cpu", "cuda"]
-PrecisionName = Literal["float32", "int8"]
+PrecisionName = Literal["float32", "float16", "int8"]
 
 
 class _Part(BaseModel):
@@ -89,11 +89,13 @@ class Probe(_Part):
 
 
 class Precision(_Part):
-    """One model file, and how far from the golden vectors it may land on this machine."""
+    """One model file, how far from the golden vectors it may land on this machine, and what it was measured to decode
+    when it was exported, by probe; older bundles do not say."""
 
     file: str
     probability_tolerance: float = Field(gt=0)
     embedding_tolerance: float = Field(gt=0)  # of the largest |golden embedding|
+    metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Manifest(_Part):

@@ -111,7 +111,7 @@ class OnnxDecoder:
 
 
 def open_bundle(
-    path: Path, provider: ProviderName = "cpu", precision: Literal["auto", "float32", "int8"] = "auto"
+    path: Path, provider: ProviderName = "cpu", precision: Literal["auto"] | PrecisionName = "auto"
 ) -> OnnxDecoder:
     """Verifies the bundle, picks the precision and returns it running.
 

@@ -309,7 +309,7 @@ class Service:
 def _answers(decoder: OnnxDecoder) -> Answers:
     """Predictions of this bundle, to be held against reports at the share of perceived trials that it was fitted to."""
     probe = decoder.manifest.probes.get("evoked")
-    return Answers(decoder.name, probe.prevalence if probe else 0.5)
+    return Answers(decoder.name, probe.prevalence if probe else 0.5, window_bins=decoder.n_bins)
 
 
 def held_at_most(settings: Settings) -> int:

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     model: str = Field("default", description="NAME[@VERSION] of a bundle")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
     provider: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["auto", "float32", "int8"] = "auto"
+    precision: Literal["auto", "float32", "float16", "int8"] = "auto"
     participant: str | None = Field(None, description="whose cortex it is, where the stream does not say")
     session: str | None = Field(None, description="name of the session, where the stream does not say")
     mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")

@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from streaming.events import Report
+from streaming.pipeline import EVOKED_START_BINS
 from streaming.predictions import Prediction
 from streaming.scoring import Score, Tally
+from streaming.signal.settings import BIN_RATE_HZ
 
 ANSWER_S = 10.0
-WINDOW_ENDS_S = 0.298  # after the onset; half a millisecond more or less, as onsets lie between bins
+WINDOW_BINS = 128  # of most bundles
 SLACK_S = 0.002
 HELD = 256  # trials, and reports, that wait
 
@@ -65,12 +67,16 @@ class Answers:
         model: name@version whose predictions are scored.
         threshold: of "yes"; see Tally.
         answer_s: how long after the onset a report is waited for.
+        window_bins: how long the windows are, by whose end the onset is known, to half a millisecond.
     """
 
-    def __init__(self, model: str, threshold: float = 0.5, answer_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, model: str, threshold: float = 0.5, answer_s: float = ANSWER_S, window_bins: int = WINDOW_BINS
+    ) -> None:
         self.model = model
         self._tally = Tally(threshold)
         self._answer_s = answer_s
+        self._window_ends_s = (EVOKED_START_BINS + window_bins) / BIN_RATE_HZ  # after the onset
         self._trials: OrderedDict[int, _Trial] = OrderedDict()  # in order of onset
         self._early: OrderedDict[int, tuple[float, bool]] = OrderedDict()  # reports that came before their prediction
         self._counts = Counts()
@@ -79,7 +85,7 @@ class Answers:
         """A prediction of evoked mode; of another mode, nothing happens."""
         if prediction.mode != "evoked":
             return
-        onset, trial = prediction.sample_time - WINDOW_ENDS_S, prediction.trial
+        onset, trial = prediction.sample_time - self._window_ends_s, prediction.trial
         self._forget(prediction.sample_time)
         if prediction.model != self.model:
             self._count(other_model=1)

@@ -24,7 +24,7 @@ from streaming.signal.bins import REASON_BLANK, REASON_GAP, REASON_HISTORY, REAS
 from streaming.signal.chain import LateMarker, SignalChain
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
-EVOKED_START_BINS = 170  # the evoked window is [170, 298) ms after onset
+EVOKED_START_BINS = 170  # the evoked window of 128 bins is [170, 298) ms after onset; a longer one ends later
 EVOKED_SETTLE_BINS = 4  # of which so many may still settle: docs/decisions/trains-without-pulses.md
 TRAINS_KEPT = 64  # more than a normaliser's window holds
 

@@ -7,9 +7,10 @@ state that drawing has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from training.masks import order, shown
 from training.sampler import Choice, Starts, evenly, sample
 from training.sampler import split as split
 from training.settings import PretrainSettings
+
+Drawn = TypeVar("Drawn")
 
 # streams of random numbers of one step; VALIDATION's are beneath it
 WINDOWS, MASKS, FORGOTTEN, VALIDATION, HIDDEN, SHUFFLED = range(6)
@@ -84,14 +87,19 @@ class Drawer:
         forgotten = torch.from_numpy(draws < settings.session_dropout)
         return replace(batch, row=torch.where(forgotten, network.sessions, batch.row))
 
-    def from_step(self, step: int) -> Iterator[Batch]:
-        """The batches of `step` and all that follow, each drawn while the one before is learnt from."""
-        with ThreadPoolExecutor(1, "draw") as thread:
-            ahead = thread.submit(self.draw, step)
-            while True:
-                ready, step = ahead.result(), step + 1
-                ahead = thread.submit(self.draw, step)
-                yield ready
+    def from_step(self, step: int) -> Generator[Batch, None, None]:
+        """The batches of `step` and all that follow."""
+        return drawn_ahead(self.draw, step)
+
+
+def drawn_ahead(draw: Callable[[int], Drawn], step: int) -> Generator[Drawn, None, None]:
+    """What `draw` gives for `step` and all that follow, each drawn while the one before is learnt from."""
+    with ThreadPoolExecutor(1, "draw") as thread:
+        ahead = thread.submit(draw, step)
+        while True:
+            ready, step = ahead.result(), step + 1
+            ahead = thread.submit(draw, step)
+            yield ready
 
 
 def assemble(
@@ -114,10 +122,9 @@ def assemble(
     if settings.shuffle_time:
         within = shuffle.random((len(windows), network.bins))[rows]
         read = [_shuffled(sessions[i], part) for (i, _), part in zip(windows[rows], within, strict=True)]
+        window, usable = _together(read, [sessions[i].header.name for i, _ in windows[rows]])
     else:
-        read = [sessions[i].windows(np.array([first]), network.bins) for i, first in windows[rows]]
-    window, usable = (np.concatenate(part) for part in zip(*read, strict=True))
-    _refuse_no_numbers(window, usable, [sessions[i].header.name for i, _ in windows[rows]])
+        window, usable = read_windows(sessions, windows[rows], network.bins)
     kept = max(1, round(network.tokens * (1 - settings.mask_ratio)))
     keep = shown(noise[rows], kept, usable, None if hidden is None else hidden[rows])
     masked = usable.repeat(network.patches, axis=1)
@@ -142,6 +149,24 @@ def _shuffled(session: Session, within: NDArray[np.float64]) -> tuple[NDArray[np
     allowed = session.allowed(1)
     bins, usable = session.windows(np.asarray(allowed[(within * len(allowed)).astype(np.int64)]), 1)
     return np.ascontiguousarray(bins[:, :, 0].T[None]), usable.all(axis=0)[None]
+
+
+def read_windows(
+    sessions: list[Session], windows: list[tuple[int, int]], length: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The windows (session, first bin), (n, channels, length), and their usable channels (n, channels).
+
+    Raises:
+        RigFault: a usable channel holds what is no number.
+    """
+    read = [sessions[i].windows(np.array([first]), length) for i, first in windows]
+    return _together(read, [sessions[i].header.name for i, _ in windows])
+
+
+def _together(read: list[Any], names: list[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    window, usable = (np.concatenate(part) for part in zip(*read, strict=True))
+    _refuse_no_numbers(window, usable, names)
+    return window, usable
 
 
 def _refuse_no_numbers(window: NDArray[np.float32], usable: NDArray[np.bool_], names: list[str]) -> None:

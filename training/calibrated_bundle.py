@@ -85,6 +85,8 @@ def write_calibrated(
                 sha256=ArrayMap(array.labels, positions).sha256(),
                 masked=tuple(masked),
             ),
+            # what was measured there was measured with the old probes
+            "precisions": {name: one.model_copy(update={"metrics": {}}) for name, one in parent.precisions.items()},
             "input": parent.input.model_copy(update={"rate_hz": rate_hz}),
             "min_usable_channels": min(least, parent.input.channels - len(masked)),
             "probes": {name: _probe(name, one, parent.input.bins) for name, one in fitted.items()},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ def load_training_state(file: Path, parts: torch.nn.Module, optimizer: Any, abou
 
 
 def _refuse_another(file: Path, found: dict[str, Any], about: dict[str, Any]) -> None:
-    network = about["network"]
-    if differ := [name for name in network if found["network"].get(name) != network[name]]:
-        was = ", ".join(f"{name} {found['network'].get(name)}" for name in differ)
+    network, before = about["network"], asdict(MaeConfig(**found["network"]))
+    if differ := [name for name in network if before[name] != network[name]]:
+        was = ", ".join(f"{name} {before[name]}" for name in differ)
         now = ", ".join(f"{name} {network[name]}" for name in differ)
         raise OperatorFault(f"{file} is of another network: found {was}, expected {now}; name the preset that it is of")
     if found["sessions"]["names"] != about["sessions"]["names"]:
@@ -106,5 +107,5 @@ def load_encoder(checkpoint: Path) -> tuple[Encoder, dict[str, Any]]:
             encoder = Encoder(MaeConfig(**about["network"]))
             encoder.load_state_dict({name: stored.get_tensor(f"encoder.{name}") for name in encoder.state_dict()})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise OperatorFault(f"{file} is not a checkpoint of `phosphene pretrain`: {error}") from error
+        raise OperatorFault(f"{file} is not a checkpoint of `phosphene pretrain` or `distill`: {error}") from error
     return encoder.eval(), about

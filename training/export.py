@@ -1,4 +1,4 @@
-"""Checkpoint and probes to a bundle in a repository, its parity checked on the way."""
+"""Checkpoint and probes to a bundle in a repository, each precision judged on the way."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ from models.bundle import (
     Golden,
     InputSpec,
     Manifest,
-    Precision,
+    PrecisionName,
     Probe,
     chain_sha256,
     versions,
     write_bundle,
 )
 from models.errors import OperatorFault
-from models.export import FoldedProbe, export_onnx, quantize_int8, reference
+from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference
+from models.float16 import halve
 from models.networks.slow_pooling import Slow
-from models.runtime import ort
 from streaming.chunk import ArrayMap
 from training.frozen import read
+from training.precisions import FILES, HELD_OUT, described, judge, read_held_out
+from training.precisions import card as precisions_card
 from training.pretrain import load_encoder
 from training.probe import SAME_SESSIONS
 from training.readout import FOLDS
-
-# How far a machine may land from the golden vectors. float32 differs by the order of sums alone (1e-6 measured); int8
-# by rounding (0.01 measured), where a CPU without sound int8 products lands ten times further.
-TOLERANCES = {"float32": (1e-3, 1e-3), "int8": (0.03, 0.1)}
 
 
 def export(checkpoint: Path, probes: Path, out: Path, name: str, participant: str) -> None:
@@ -82,12 +80,25 @@ def export_bundle(
 
     folded = {key: FoldedProbe(np.array(one["weight"]), one["bias"]) for key, one in fitted["probes"].items()}
     float32 = export_onnx(encoder, folded, slow)
-    files = {"model.onnx": float32, "model.int8.onnx": quantize_int8(float32)}
+    models: dict[PrecisionName, bytes] = {
+        "float32": float32,
+        "float16": halve(float32, (IN_POOLING,)),
+        "int8": quantize_int8(float32),
+    }
     outputs = reference(encoder, folded, windows, usable, slow)
-    parity = {file: _parity(model, windows, usable, outputs) for file, model in files.items()}
+    prevalence = {key: one["prevalence"] for key, one in fitted["probes"].items()}
+    held_out = read_held_out(folder / HELD_OUT, list(folded))
+    judged = judge(models, (windows, usable), outputs, held_out, prevalence)
+    if why := judged["float32"].why_not:
+        raise OperatorFault(f"{checkpoint} cannot be exported: {why}; its checkpoint is of no use")
+    not_written = {precision: one.why_not for precision, one in judged.items() if one.why_not}
+    written = [precision for precision in judged if precision not in not_written]
+    for precision, why in not_written.items():
+        print(f"{precision} is not written: {why}")
+    files = {FILES[precision]: models[precision] for precision in written}
     golden = Golden(windows, usable, outputs["embedding"], {key: outputs[key] for key in folded})
     files["golden.npz"] = golden.to_bytes()
-    files["card.md"] = (card or _card(name, fitted)).encode()
+    files["card.md"] = ((card or _card(name, fitted)) + precisions_card(judged)).encode()
 
     array = ArrayMap(tuple(fitted["labels"]), _positions(fitted["positions"]))
     channels, bins = windows.shape[1:]
@@ -110,15 +121,13 @@ def export_bundle(
         embedding_size=outputs["embedding"].shape[1],
         read=None if slow is None else slow.directions.shape[1],
         probes={key: _probe(one) for key, one in fitted["probes"].items()},
-        precisions={
-            precision: Precision(file=file, probability_tolerance=tolerance[0], embedding_tolerance=tolerance[1])
-            for (precision, tolerance), file in zip(TOLERANCES.items(), ("model.onnx", "model.int8.onnx"), strict=True)
-        },
+        precisions={precision: described(precision, judged[precision]) for precision in written},
         provenance={
             "pretraining": about,
             "checkpoint_sha256": fitted["checkpoint_sha256"],
             "probe_sessions": fitted["sessions"],
-            "parity": parity,
+            "parity": {FILES[precision]: judged[precision].off for precision in written},
+            "precisions_not_written": not_written,
             "versions": {"python": platform.python_version()}
             | {package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
             **(provenance or {}),
@@ -155,17 +164,6 @@ def _frozen(described: dict[str, Any] | None, masked: tuple[int, ...]) -> Frozen
 
 def _positions(stored: list[list[float]] | None) -> tuple[tuple[float, float], ...] | None:
     return None if stored is None else tuple((x, y) for x, y in stored)
-
-
-def _parity(model: bytes, windows: np.ndarray, usable: np.ndarray, expected: dict[str, np.ndarray]) -> dict[str, float]:
-    """Largest difference from torch, one window at a time, of each output; the embedding's relative to its largest."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    rows = [session.run(list(expected), {"window": w[None], "usable": u[None]}) for w, u in zip(windows, usable)]  # noqa: B905
-    found = dict(zip(expected, (np.concatenate(column) for column in zip(*rows, strict=True)), strict=True))
-    off = {name: float(np.abs(found[name] - expected[name]).max()) for name in expected}
-    return off | {"embedding": off["embedding"] / float(np.abs(expected["embedding"]).max())}
 
 
 def _card(name: str, fitted: dict[str, Any]) -> str:

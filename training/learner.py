@@ -32,7 +32,7 @@ class Learner:
         self.fabric, self.settings = fabric, settings
         self.network = build(config)
         self.cross_session = CrossSession(
-            config.width, settings.cross_session_norm, settings.cross_session_embedding
+            config.latent_width, settings.cross_session_norm, settings.cross_session_embedding
         ).to(fabric.device)
         self.parts = torch.nn.ModuleDict({"network": self.network, "cross_session": self.cross_session})
         optimizer = torch.optim.AdamW(
@@ -56,7 +56,7 @@ class Learner:
         settings, fabric = self.settings, self.fabric
         pieces = [piece.to(fabric.device) for piece in batch.split(settings.micro_batch)]
         patches, signals, asked = self._totals(pieces, stop)
-        self._set(rate)
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
         sums = torch.zeros(2, device=fabric.device)
         cross: dict[str, float] = {}
@@ -77,15 +77,9 @@ class Learner:
                     loss = loss + (pooled * pulls[k]).sum()
                 fabric.backward(loss * fabric.world_size)  # processes' gradients are averaged; these are to be added
             sums += torch.stack([mse.detach(), lack.detach()])
-        norm = float(
-            fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-        )
         mse, lack = fabric.all_reduce(sums, reduce_op="sum").tolist()
-        if not math.isfinite(norm + mse):
-            raise OperatorFault(
-                f"step {step + 1}: found reconstruction loss {mse:g} and gradient {norm:g}, expected finite ones; "
-                f"lower the rate (now {rate:g}) or choose precision 32-true in [training], and go on with --resume"
-            )
+        norm = clipped(fabric, self.model, self.optimizer, settings.clip_norm)
+        refuse_not_finite(step, rate, "reconstruction loss", mse, norm)
         self.optimizer.step()
         return {"training": mse, "correlation": lack, **cross, "gradient": norm, "rate": rate}, asked
 
@@ -93,7 +87,7 @@ class Learner:
     def validate(self, batches: list[Batch]) -> dict[str, float]:
         """Reconstruction loss over the held-out batches of all processes, every masked patch weighing the same, and
         the rank of their embeddings. Without compilation: its kernels are those of training."""
-        width = self.network.encoder.config.width
+        width = self.network.encoder.config.latent_width
         sums = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
         total, gram = sums.new_zeros(width), sums.new_zeros(width, width)
         for batch in (one.to(self.fabric.device) for one in batches):
@@ -151,9 +145,28 @@ class Learner:
         told = {"cross_session": value, "above_floor": value - self.cross_session.floor(session, seen)}
         return list(rows.split([len(one) for one in embeddings])), told
 
-    def _set(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def weights(self) -> dict[str, Tensor]:
+        """What the checkpoint that is used holds."""
+        return dict(self.network.state_dict())
+
+
+def set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clipped(fabric: Any, model: Any, optimizer: Any, most: float) -> float:
+    """The norm of the gradients, which are scaled down to `most` where it is larger."""
+    return float(fabric.clip_gradients(model, optimizer, max_norm=most, error_if_nonfinite=False))
+
+
+def refuse_not_finite(step: int, rate: float, name: str, loss: float, norm: float) -> None:
+    """Raises OperatorFault; asked before anything is changed."""
+    if not math.isfinite(norm + loss):
+        raise OperatorFault(
+            f"step {step + 1}: found {name} {loss:g} and gradient {norm:g}, expected finite ones; lower the rate "
+            f"(now {rate:g}) or choose precision 32-true in the settings, and go on with --resume"
+        )
 
 
 def learning_rate(step: int, settings: PretrainSettings) -> float:

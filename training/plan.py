@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from training.data import LEAST_SHARE, Session
-from training.sampler import split
+from training.sampler import choose, split
+from training.settings import PretrainSettings
 
 MOST_ROWS = 60  # more sessions than these are shown a row a date
 TRAINING, HELD_OUT = "training", "held out"
@@ -31,13 +32,18 @@ class Planned:
     dead: tuple[int, ...]
 
 
-def planned(sessions: list[Session], length: int) -> list[Planned]:
-    """What each session gives to training and to the held-out part, windows of `length` bins, in order of time.
+def planned(sessions: list[Session], length: int, settings: PretrainSettings | None = None) -> list[Planned]:
+    """What each session gives to training and to the held-out part, windows of `length` bins, in order of time; with
+    `settings` that mix stimulation in, only its windows around trials.
 
     Raises:
         OperatorFault: nothing is left to train on or to hold out.
     """
-    training, held_out = split(sessions, length)
+    if settings is None:
+        training, held_out = split(sessions, length)
+    else:
+        choice = choose(sessions, length, settings)
+        training, held_out = choice.training, choice.held_out
     parts = [
         (part, i, firsts)
         for part, by_session in ((TRAINING, training), (HELD_OUT, held_out))

@@ -1,35 +1,24 @@
-"""Masked pretraining on recordings of spontaneous MUA: one loop, resumable to the bit.
+"""Masked pretraining on recordings of spontaneous MUA: what a run is made of; `loop` runs it.
 
-What a step sees is a function of (seed, step) (`batches`) and there is no other randomness, so weights, the loss's two
-scalars, the optimiser's two moments and the step number are the whole state. OUT holds
-
-    settings.toml         everything that was chosen
-    last.safetensors      that state: where `resume` goes on
-    best.safetensors      weights with the lowest reconstruction loss on the held-out sessions, and what they are of
-    metrics.jsonl         a line per validation: the learning curve
-    tensorboard/          the same and more, a point every few steps, with pictures of reconstructions
+OUT also gets pictures of reconstructions, in `tensorboard/`.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
 from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
 from training.batches import Drawer, validation_batches
-from training.checkpoints import BEST, LAST, load_encoder, load_training_state, save, training_state
+from training.checkpoints import load_encoder
 from training.data import Session, open_sessions
 from training.frozen import describe, freeze
-from training.learner import Learner, learning_rate
+from training.learner import Learner
+from training.loop import refuse_other_run, run
 from training.plan import planned, show
-from training.processes import launch, noted, own_rows
+from training.processes import launch, own_rows
 from training.sampler import choose
 from training.settings import (
     SETTINGS,
@@ -37,13 +26,10 @@ from training.settings import (
     chosen_normaliser,
     override,
     read_settings,
-    refuse_other_settings,
     to_toml,
 )
 
 __all__ = ["SETTINGS", "PretrainSettings", "chosen_normaliser", "load_encoder", "pretrain", "read_settings", "train"]
-
-POINT_EVERY = 10  # steps between two points of TensorBoard's curves
 
 
 def pretrain(
@@ -86,7 +72,7 @@ def pretrain(
     network = override(PRESETS[preset], window | chosen.get("network", {}), "network")
     if plan:
         drawn_s = settings.steps * settings.batch * network.bins / sessions[0].header.bin_rate_hz
-        return show(planned(sessions, network.bins), drawn_s / 3600)
+        return show(planned(sessions, network.bins, settings), drawn_s / 3600)
     train(sessions, out, network, settings, resume=resume, fabric=fabric)
 
 
@@ -103,57 +89,22 @@ def train(
     fabric = launch(settings) if fabric is None else fabric
     text = to_toml(network, settings, sessions[0].header.chain["normaliser"])
     _refuse_blocks_of_everything(network, settings)
-    _refuse_other_run(out, text, resume)
+    refuse_other_run(out, text, resume)
     choice = choose(sessions, network.bins, settings)
     sessions = freeze(sessions, {i: int(firsts[-1]) + network.bins for i, firsts in choice.training.items()})
-    about = {"network": asdict(network), "training": asdict(settings), "sessions": _identity(sessions)}
+    about = {"network": asdict(network), "training": asdict(settings), "sessions": identity(sessions)}
 
-    learner, last = Learner(fabric, network, settings), out / LAST
-    step, best = load_training_state(last, learner.parts, learner.optimizer, about) if last.exists() else (0, math.inf)
+    learner = Learner(fabric, network, settings)
     drawer = Drawer(sessions, choice, network, settings, own_rows(fabric, settings.batch))
     held_out = validation_batches(sessions, choice.held_out, network, settings, fabric.global_rank, fabric.world_size)
-    fabric.barrier()  # no process reads what stood there any more
-    end = settings.steps if stop_at is None else min(stop_at, settings.steps)
-    with ExitStack() as stack:
-        stop, bar = stack.enter_context(noted()), stack.enter_context(_progress(fabric.is_global_zero))
-        batches = stack.enter_context(closing(drawer.from_step(step)))
-        log = stack.enter_context(_log(out, text, step)) if fabric.is_global_zero else None
-        task = bar.add_task("pretrain", total=settings.steps, completed=step, loss="", held_out="")
-        while step < end:
-            losses, asked = learner.learn(next(batches), step, learning_rate(step, settings), stop())
-            step += 1
-            bar.update(task, completed=step, loss=f"{losses['training']:.4f}")
-            valid = step % settings.validate_every == 0 or step == settings.steps
-            if valid:
-                losses |= learner.validate(held_out)
-                bar.update(task, held_out=f"{losses['held_out']:.4f}")
-            if log and step % POINT_EVERY == 0:
-                log.curves(step, losses)
-            if log and valid:
-                log.line(step, losses)
-                log.picture(step, *learner.rebuilt(held_out[0]))
-                if losses["held_out"] < best:
-                    save(
-                        out / BEST,
-                        dict(learner.network.state_dict()),
-                        about | {"step": step, "held_out": losses["held_out"]},
-                    )
-            best = min(best, losses.get("held_out", best))
-            if log and (valid or asked or step == end):
-                save(last, training_state(learner.parts, learner.optimizer), about | {"step": step, "best": best})
-            if asked:
-                raise KeyboardInterrupt
+
+    def picture(log: Any, step: int) -> None:
+        log.picture(step, *learner.rebuilt(held_out[0]))
+
+    run("pretrain", learner, drawer.from_step, held_out, out, text, about, settings, fabric, stop_at, picture)
 
 
-def _log(out: Path, text: str, step: int) -> Any:
-    from training.run_log import RunLog  # TensorBoard takes seconds to load, and other processes need none
-
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "settings.toml").write_text(text)
-    return RunLog(out, step)
-
-
-def _identity(sessions: list[Session]) -> dict[str, Any]:
+def identity(sessions: list[Session]) -> dict[str, Any]:
     """What the weights were trained on, for provenance and so that probes and bundles can refuse other arrays."""
     first = sessions[0].header
     return {
@@ -167,14 +118,6 @@ def _identity(sessions: list[Session]) -> dict[str, Any]:
     }
 
 
-def _refuse_other_run(out: Path, text: str, resume: bool) -> None:
-    if not (out / LAST).exists():
-        return
-    if not resume:
-        raise OperatorFault(f"{out} holds a run already; continue it with --resume, or name another --out")
-    refuse_other_settings(out / "settings.toml", text)
-
-
 def _refuse_blocks_of_everything(network: MaeConfig, settings: PretrainSettings) -> None:
     hidden = round(settings.mask_ratio * network.patches)
     if settings.masking == "blocks" and not 0 < hidden < network.patches:
@@ -182,20 +125,3 @@ def _refuse_blocks_of_everything(network: MaeConfig, settings: PretrainSettings)
             f"masking = blocks: found {hidden} of {network.patches} patches of a channel to hide, expected some and "
             "not all; choose shorter patch_bins in [network], or another mask_ratio"
         )
-
-
-def _progress(shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  held out {task.fields[held_out]}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        disable=not shown,
-    )
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.2f} steps/s")

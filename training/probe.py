@@ -30,6 +30,7 @@ from training import beside
 from training.beside import embed
 from training.data import Session, open_sessions
 from training.frozen import describe, freeze, read
+from training.precisions import HELD_OUT, write_held_out
 from training.pretrain import chosen_normaliser, load_encoder, read_settings
 from training.readout import Readout, chance, fit, gain, percent, permuted, score
 from training.resting import Pairs, pairs, quiet
@@ -65,7 +66,7 @@ ROWS = {
 def probe(
     checkpoint: Path, data: list[Path], out: Path, settings_file: Path | None = None, pooling: str = "slow"
 ) -> None:
-    """Fits the probes that the data allow and writes `out/probes.json` and `out/golden.npz` for `export`, and
+    """Fits the probes that the data allow and writes `out/probes.json` for `export`, golden and held-out trials, and
     `out/pooling.npz` where the pooling is learned: from sessions without trials, and from between the trials of others.
 
     The sessions are normalised as the checkpoint's were, by its frozen statistics where it has some. A [normaliser] in
@@ -102,6 +103,7 @@ class FittedProbe:
     training_trials: int
     min_usable: int
     golden: Trials
+    held_out: Trials  # by which export judges each precision
 
 
 def fit_probes(
@@ -126,7 +128,7 @@ def fit_probes(
         counts = [min(one.perceived.sum(), (~one.perceived).sum()) for one in (training, test)]
         if len(training) >= LEAST_TRIALS and min(counts) >= 2:
             others = {key: join([gather(one, name, length) for one in group]) for key, group in later.items()}
-            told = beside.told(training, unlabelled, embedder.encoder.config.width) | beside.by(older, name)
+            told = beside.told(training, unlabelled, embedder.encoder.config.latent_width) | beside.by(older, name)
             fitted[name] = _fit_one(embedder, training, {SAME_SESSIONS: test} | others, told)
     if not fitted:
         raise OperatorFault(
@@ -169,7 +171,7 @@ def _fit_one(
         found["rejected_trials"] = test.rejected
     some = part(training, 0, min(1.0, ENOUGH_TRIALS / len(training)))
     least = min_usable_channels(see, readout.weight, some)
-    return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]))
+    return FittedProbe(readout, metrics, len(training), least, golden(tests[SAME_SESSIONS]), tests[SAME_SESSIONS])
 
 
 # Writing and showing -------------------------------------------------------------------------------------------------
@@ -228,6 +230,7 @@ def write_probes(
     out.mkdir(parents=True, exist_ok=True)
     shown = join([one.golden for one in fitted.values()])
     np.savez(out / "golden.npz", windows=shown.windows, usable=shown.usable)
+    write_held_out(out / HELD_OUT, {name: one.held_out for name, one in fitted.items()})
     if embedder.slow is not None:
         np.savez(out / "pooling.npz", **embedder.slow.arrays())
     draft = out / "probes.json.draft"

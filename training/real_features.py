@@ -57,7 +57,7 @@ def features(encoder: Encoder, training: Seen) -> dict[str, Callable[[Seen], Fea
     """By name, of windows; principal components are fitted on the training part, as many as an embedding has numbers
     where there are so many."""
     counts, fresh = flat(training), untrained(encoder)
-    components = PCA(min(encoder.config.width, counts.shape[1]), random_state=0).fit(counts)
+    components = PCA(min(encoder.config.latent_width, counts.shape[1]), random_state=0).fit(counts)
     return {
         "mae": lambda windows: embedded(encoder, windows),
         "untrained": lambda windows: embedded(fresh, windows),

@@ -98,13 +98,14 @@ SETTINGS: dict[str, PretrainSettings] = {
     "live": _FEW_DAYS,
     "ci": replace(_TINY, rate=2e-3, steps=400, batch=32, validate_every=100, validation_windows=128),
     "nano": replace(_FEW_DAYS, steps=200, batch=16, validate_every=50, validation_windows=64),
+    "pico": _FEW_DAYS,
 }
 # Where and how fast a run goes on, not what it computes: these may change when it is resumed.
 FREE = ("micro_batch", "compile", "deterministic")
 
 
-def read_settings(file: Path) -> dict[str, Any]:
-    """The tables of a settings file.
+def read_settings(file: Path, known: tuple[str, ...] = TABLES) -> dict[str, Any]:
+    """The tables of a settings file, of which there may be those `known`.
 
     Raises:
         OperatorFault: not TOML, or a table that is not one of ours.
@@ -113,8 +114,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         chosen = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise OperatorFault(f"{file} is not a settings file: {error}") from error
-    if unknown := chosen.keys() - set(TABLES):
-        raise OperatorFault(f"{file}: found {', '.join(sorted(unknown))}, expected tables of {', '.join(TABLES)}")
+    if unknown := chosen.keys() - set(known):
+        raise OperatorFault(f"{file}: found {', '.join(sorted(unknown))}, expected tables of {', '.join(known)}")
     return chosen
 
 
@@ -153,9 +154,9 @@ def override(settings: Any, changes: dict[str, Any], table: str) -> Any:
         raise OperatorFault(f"[{table}]: {error}") from error
 
 
-def to_toml(network: MaeConfig, settings: PretrainSettings, normaliser: dict[str, Any]) -> str:
+def to_toml(network: MaeConfig, settings: Any, normaliser: dict[str, Any], table: str = "training") -> str:
     """Numbers and plain strings only, so a JSON scalar is a TOML scalar. The default normaliser goes unsaid."""
-    tables = {"network": asdict(network), "training": asdict(settings)}
+    tables = {"network": asdict(network), table: asdict(settings)}
     if normaliser != asdict(NormaliserSettings()):
         tables["normaliser"] = normaliser
     return "\n".join(
@@ -165,10 +166,13 @@ def to_toml(network: MaeConfig, settings: PretrainSettings, normaliser: dict[str
 
 
 def refuse_other_settings(file: Path, text: str) -> None:
-    """Raises OperatorFault where the run of settings `file` chose otherwise than `text`, naming what."""
-    old, new = read_settings(file), tomllib.loads(text)
-    for table in TABLES:
-        was, wished = old.get(table, {}), new.get(table, {})
+    """Raises OperatorFault where the run of settings `file` chose otherwise than `text`, naming what. What an older
+    version could not choose yet counts as the default."""
+    new = tomllib.loads(text)
+    old = read_settings(file, (*TABLES, *new))
+    defaults = {"network": asdict(MaeConfig()), "training": asdict(PretrainSettings())}
+    for table in (*TABLES, *(new.keys() - set(TABLES))):
+        was, wished = (defaults.get(table, {}) | one.get(table, {}) for one in (old, new))
         for name in sorted((was.keys() | wished.keys()) - set(FREE)):
             if was.get(name) != wished.get(name):
                 raise OperatorFault(

@@ -64,7 +64,7 @@ def _lasts(
 
 def learned_from(n: int, config: MaeConfig) -> NDArray[np.int64]:
     """Which of n windows, evenly, so that their tokens fit into memory."""
-    most = max(64, LEARNED_FROM // (config.tokens * config.width))
+    most = max(64, LEARNED_FROM // (config.tokens * config.latent_width))
     return np.linspace(0, n - 1, min(most, n)).astype(int)
 
 

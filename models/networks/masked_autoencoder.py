@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class MaeConfig:
-    """Sizes of both halves. `sessions` is the length of the reconstructor's session table, without the unknown row."""
+    """Sizes of both halves. `sessions` is the length of the reconstructor's session table, without the unknown row;
+    `embedding` the width of the latents that leave the encoder, 0: its own. A student's is its teacher's."""
 
     channels: int = 96
     bins: int = 128
@@ -33,6 +34,7 @@ class MaeConfig:
     registers: int = 4
     reconstructor_depth: int = 8
     sessions: int = 252
+    embedding: int = 0
 
     def __post_init__(self) -> None:
         if self.bins % self.patch_bins:
@@ -49,6 +51,11 @@ class MaeConfig:
     def tokens(self) -> int:
         return self.channels * self.patches
 
+    @property
+    def latent_width(self) -> int:
+        """Of each latent that leaves the encoder, and so of the embedding."""
+        return self.embedding or self.width
+
 
 PAPER = MaeConfig()
 PRESETS: dict[str, MaeConfig] = {
@@ -60,6 +67,7 @@ PRESETS: dict[str, MaeConfig] = {
     "live": replace(PAPER, width=128, depth=4, heads=2, hidden=384, reconstructor_depth=2, patch_bins=128),
     "ci": replace(PAPER, width=64, depth=3, heads=2, head_width=32, hidden=192, reconstructor_depth=1, patch_bins=128),
     "nano": replace(PAPER, width=64, depth=2, heads=2, head_width=32, hidden=192, reconstructor_depth=1, patch_bins=64),
+    "pico": replace(PAPER, width=64, depth=1, heads=1, head_width=32, hidden=96, reconstructor_depth=1, patch_bins=128),
 }
 
 
@@ -132,6 +140,7 @@ class Encoder(nn.Module):
         self.registers = nn.Parameter(torch.empty(config.registers, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.project = nn.Linear(config.width, config.embedding) if config.embedding else nn.Identity()
 
     def forward(
         self, window: Tensor, usable: Tensor, keep: Tensor | None = None, whole: bool = False
@@ -145,7 +154,7 @@ class Encoder(nn.Module):
                 (with one, a GPU's fastest kernel is out of reach).
 
         Returns:
-            latents (batch, kept, width) and which of them are of usable channels (batch, kept).
+            latents (batch, kept, latent width) and which of them are of usable channels (batch, kept).
         """
         batch, config = window.shape[0], self.config
         window = torch.where(usable[:, :, None], window, 0.0)
@@ -161,11 +170,11 @@ class Encoder(nn.Module):
             mask = keys[:, None, None, :].expand(-1, 1, x.shape[1], -1)  # spelled out: ONNX Attention broadcasts none
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x)[:, config.registers :], visible
+        return self.project(self.norm(x)[:, config.registers :]), visible
 
 
 def pool(latents: Tensor, visible: Tensor) -> Tensor:
-    """Mean of the visible latents, (batch, width): the embedding. NaN where nothing is visible."""
+    """Mean of the visible latents, (batch, latent width): the embedding. NaN where nothing is visible."""
     weight = visible[:, :, None].to(latents.dtype)
     return (latents * weight).sum(dim=1) / weight.sum(dim=1)
 
@@ -182,7 +191,7 @@ class Reconstructor(nn.Module):
     def __init__(self, config: MaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.project = nn.Linear(config.width, config.width)
+        self.project = nn.Linear(config.latent_width, config.width)
         self.mask_token = nn.Parameter(torch.empty(config.width))
         self.positions = Positions(config)
         self.sessions = nn.Embedding(config.sessions + 1, config.width)
@@ -220,7 +229,7 @@ class MaskedAutoencoder(nn.Module):
     def forward(
         self, window: Tensor, usable: Tensor, keep: Tensor, session: Tensor, whole: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction (batch, channels, bins) and pooled latent (batch, width) of the kept tokens."""
+        """Reconstruction (batch, channels, bins) and pooled latent (batch, latent width) of the kept tokens."""
         latents, visible = self.encoder(window, usable, keep, whole)
         return self.reconstructor(latents, visible, keep, session), pool_some(latents, visible)
 

@@ -106,8 +106,8 @@ class Embedder(nn.Module):
         super().__init__()
         self.encoder, self.slow = encoder, slow
         self.pooling = None if slow is None else SlowPooling(slow)
-        self.read = encoder.config.width if slow is None else slow.directions.shape[1]
-        self.size = encoder.config.width + (0 if slow is None else self.read)
+        self.read = encoder.config.latent_width if slow is None else slow.directions.shape[1]
+        self.size = encoder.config.latent_width + (0 if slow is None else self.read)
 
     def forward(self, window: Tensor, usable: Tensor) -> Tensor:
         """(n, size), from a window (n, channels, bins) as the encoder takes it. NaN where no channel is usable."""

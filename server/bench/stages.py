@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from models.bundle import find_bundle
+from models.bundle import find_bundle, read_manifest
 from models.decoder import Decoder
 from models.onnx_decoder import open_bundle
 from server.bench.measure import NoiseFloor, interleaved, percentiles
@@ -129,7 +129,7 @@ def bundle(repository: Path, name: str = "default", repeats: int = 2000) -> dict
     """Milliseconds for each window, one thread, each precision that the bundle holds."""
     path = find_bundle(repository, name)
     found: dict[str, Any] = {"unit": "ms per window, one thread"}
-    for precision in ("float32", "int8"):
+    for precision in read_manifest(path).precisions:
         with NoiseFloor() as floor:
             found[precision] = _steps(open_bundle(path, precision=precision), repeats)
         found["noise_floor_ms"] = floor.percentiles_ms()

@@ -76,6 +76,39 @@ def evaluate(
         print(f"{out / 'result.json'}\n{out / 'report.html'}", file=sys.stderr)
 
 
+def evaluate_student(
+    out: Annotated[Path, typer.Option(help="Folder of the result; an ended evaluation goes on there.")] = Path(
+        "runs/student"
+    ),
+    participants: Annotated[str, typer.Option(help="Seeds of simulated ones, FIRST-LAST or with commas.")] = "511-512",
+    codes: Annotated[str, typer.Option(help="Their state codes, with commas.")] = "mixed,power",
+    teacher: Annotated[str | None, typer.Option(help="Its preset; tiny of one token a channel by default.")] = None,
+    teacher_steps: Annotated[int | None, typer.Option(min=1, help="Of its pretraining.")] = None,
+    student: Annotated[str, typer.Option(help="Its preset.")] = "pico",
+    steps: Annotated[int | None, typer.Option(min=1, help="Of distillation.")] = None,
+    windows: Annotated[int | None, typer.Option(min=1, help="That the teacher reads for its student.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="How many to use; all by default.")] = None,
+) -> None:
+    """What does a student cost? It and its teacher on the same trials of simulated participants."""
+    from rich.console import Console
+
+    from training.distill_settings import DistillSettings
+    from training.evaluation.settings import Simulated
+    from training.evaluation.student import MANY, Distilled
+    from training.evaluation.student_report import evaluate_student, show
+
+    simulated = Simulated(_seeds(participants), (), tuple(code.strip() for code in codes.split(",")), many=MANY)
+    if teacher is not None:
+        simulated = replace(simulated, preset=teacher, network={})
+    if teacher_steps is not None:
+        simulated = replace(simulated, steps=teacher_steps)
+    chosen = {"steps": steps, "windows": windows}
+    settings = replace(DistillSettings(), **{name: value for name, value in chosen.items() if value is not None})
+    result = evaluate_student(out, Distilled(simulated, student, distillation=settings), cores or os.cpu_count() or 1)
+    show(result, Console())
+    print(f"{out / 'student.json'}", file=sys.stderr)
+
+
 def _seeds(text: str) -> tuple[int, ...]:
     if not text.strip():
         return ()
@@ -87,4 +120,4 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise OperatorFault(f"participants {text}: expected seeds such as 501-505 or 501,507") from None
 
 
-COMMANDS = (evaluate,)
+COMMANDS = (evaluate, evaluate_student)

@@ -1,4 +1,4 @@
-"""Commands that work on files: decode, mua, counts, pretrain, probe, export, bench."""
+"""Commands that work on files: decode, mua, counts, pretrain, distill, probe, export, bench."""
 
 from __future__ import annotations
 
@@ -89,8 +89,25 @@ def pretrain(
     pretrain(data, out, preset, steps, settings, resume, seed, plan, accelerator, devices, nodes)
 
 
+def distill(
+    teacher: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the student's checkpoints.")],
+    preset: Annotated[str, typer.Option(help="Which network the student is.")] = "live",
+    steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML: [network], [distillation].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights and windows.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda, or auto: the best that is here.")] = "auto",
+) -> None:
+    """Teach a small encoder to say what a large one says, on recordings of rest; docs/distillation.md."""
+    from training.distill import distill
+
+    distill(teacher, data, out, preset, steps, settings, resume, seed, accelerator)
+
+
 def probe(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain` or `distill`.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the fitted probes.")],
     settings: Annotated[Path | None, typer.Option(help="TOML whose [normaliser] replaces the checkpoint's.")] = None,
@@ -103,7 +120,7 @@ def probe(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain` or `distill`.")],
     probes: Annotated[Path, typer.Argument(help="Folder of `phosphene probe`.")],
     name: Annotated[str, typer.Option(help="Name of the bundle; its next version is written.")],
     participant: Annotated[str, typer.Option(help="Whom it was fitted to, or simulated.")],
@@ -126,4 +143,4 @@ def bench(
     bench(rows or [], seconds, out)
 
 
-COMMANDS = (decode, mua, counts, pretrain, probe, export, bench)
+COMMANDS = (decode, mua, counts, pretrain, distill, probe, export, bench)

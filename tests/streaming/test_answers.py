@@ -55,6 +55,14 @@ def test_a_prediction_and_its_report() -> None:
     assert (answers.score().n, answers.score().false_alarms) == (2, 1)
 
 
+def test_a_longer_window_does_not_move_the_onset() -> None:
+    """256 bins end 426 ms after it; a button pressed 20 ms after it answers."""
+    answers = Answers("m@1", window_bins=256)
+    answers.reported(Report(1, True), 10.02)
+    answers.predicted(prediction(10.0, 1)._replace(sample_time=10.426))
+    counted(answers, scored=1, reports_matched=1, reports_early=1)
+
+
 def test_nobody_answers_and_nobody_asked() -> None:
     answers = Answers("m@1", answer_s=5.0)
     answers.predicted(prediction(10.0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from server.cli import run
 from tests.training.sessions import small_session
 from training.data import Session
 from training.plan import HELD_OUT, TRAINING, by_date, planned, show
+from training.settings import SETTINGS
 
 
 def sessions_of(folder: Path, dates: list[str]) -> list[Session]:
@@ -49,6 +51,16 @@ def test_one_session_is_both(tmp_path: Path):
     assert (training.part, held_out.part) == (TRAINING, HELD_OUT)
     assert training.hours == pytest.approx(0.008)
     assert held_out.hours == pytest.approx(0.002)
+
+
+def test_what_is_mixed_in_is_counted_around_trials_only(tmp_path: Path):
+    sessions = sessions_of(tmp_path, ["2031-01-01", "2031-01-02"])
+    sessions.append(small_session(tmp_path, "stimulated", date="2031-01-03", seconds=36, trials=20))
+    mixed = replace(SETTINGS["nano"], pretrain_mix=0.2)
+    *_, stimulated = planned(sessions, 128, mixed)
+    assert (stimulated.name, stimulated.part) == ("stimulated", TRAINING)
+    assert stimulated.windows == 32  # before and after, of the first sixteen trials
+    assert [one.part for one in planned(sessions, 128)] == [TRAINING, TRAINING, HELD_OUT]
 
 
 def test_the_command_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

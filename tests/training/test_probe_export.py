@@ -19,6 +19,7 @@ from models.onnx_decoder import open_bundle
 from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
 from training.export import export
+from training.heads import replace_heads, weights_of
 from training.pretrain import SETTINGS, load_encoder, train
 from training.probe import SAME_SESSIONS, embed, fit_probes, gather, probe, rarely_usable
 from training.readout import balanced_accuracy
@@ -85,6 +86,43 @@ def test_the_bundle_is_the_probe(line: Path):
     tolerance = manifest.precisions[running.precision].probability_tolerance
     assert np.abs(found - expected).max() < 2 * tolerance
     assert balanced_accuracy(trials.perceived, np.array(found) > stored["prevalence"]) > 0.6
+
+
+def test_each_precision_says_what_it_decodes(line: Path):
+    bundle = find_bundle(line / "repository", "mine")
+    manifest = verify(bundle).manifest
+    assert list(manifest.precisions) == ["float32", "float16", "int8"]
+    tested = metrics(line)["probe"]
+    for name, one in manifest.precisions.items():
+        found = one.metrics["prestimulus"]
+        assert found["trials"] == tested["trials"]
+        assert abs(found["balanced_accuracy"] - tested["balanced_accuracy"]) < 0.05
+        assert open_bundle(bundle, precision=name).precision == name
+    assert "| float16 | " in (bundle / "card.md").read_text()
+
+
+def test_a_precision_that_decodes_worse_is_left_out_and_said(
+    line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def backwards(model: bytes) -> bytes:
+        return replace_heads(model, {name: (-weight, 0.0) for name, weight in weights_of(model).items()})
+
+    monkeypatch.setattr("training.export.quantize_int8", backwards)
+    export(line / "run", line / "probes", tmp_path, "mine", "tester")
+    assert "int8 is not written: on 80 held-out trials its prestimulus probe differs" in capsys.readouterr().out
+    manifest = verify(find_bundle(tmp_path, "mine")).manifest
+    assert list(manifest.precisions) == ["float32", "float16"]
+    assert "held-out trials" in manifest.provenance["precisions_not_written"]["int8"]
+    assert open_bundle(find_bundle(tmp_path, "mine")).precision == "float32"
+    with pytest.raises(OperatorFault, match="has no int8 model; it has float16, float32"):
+        open_bundle(find_bundle(tmp_path, "mine"), precision="int8")
+
+
+def test_probes_without_held_out_trials_are_refused(line: Path, tmp_path: Path):
+    shutil.copytree(line / "probes", tmp_path / "probes")
+    (tmp_path / "probes" / "held_out.npz").unlink()
+    with pytest.raises(OperatorFault, match="held-out trials that each precision is judged by"):
+        export(line / "run", tmp_path / "probes", tmp_path / "repository", "mine", "tester")
 
 
 def test_golden_windows_lose_channels_one_after_the_other(line: Path):

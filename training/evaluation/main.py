@@ -96,7 +96,7 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
     measured = [Measured(work.subject()) for work in works]
     result = about | {
         "made": datetime.now(UTC).date().isoformat(),
-        "machine": _machine(),
+        "machine": machine(),
         "seconds": round(time.monotonic() - began),
         "seconds_of": "everything" if anew else "what was left to do",
         "measures": asdict(measures),
@@ -121,7 +121,8 @@ def _together(measured: list[Measured]) -> dict[str, Any]:
     return {name: over_participants(group) for name, group in groups.items()}
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """On which, and with what, a result was made."""
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ FIRST_SESSIONS = {"rest": (100,), "threshold": (200, 300), "psychometric": (400,
 
 def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, full: bool, folder: Path) -> Subject:
     """Where everything of this participant lies, or will."""
-    resting = rest_sessions(study, code, seed)
-    drawn = key(resting, measures.rest_pairs, measures.held_out_windows, network(study).bins)
+    planned = rest_sessions(study, code, seed)
+    drawn = key(planned, measures.rest_pairs, measures.held_out_windows, network(study).bins)
     asked = study.stimulation(full)
     stimulated = {protocol: stimulation_sessions(study, protocol, code, seed, full) for protocol in asked}
     return Subject(
@@ -68,7 +68,7 @@ def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, fu
         ),
         rest=folder / f"rest-{drawn}.npz",
         encoders={
-            name: folder / f"{name}-{key(resting, network(study), settings(study, name))}.safetensors"
+            name: folder / f"{name}-{key(planned, _told(network(study)), settings(study, name))}.safetensors"
             for name in (VARIANTS if full else ("mae",))
         },
         full=full,
@@ -100,12 +100,12 @@ def _size(asked: Stimulation) -> Size:
     return Size(learning, asked.learning, learning + asked.new * asked.new_trials)
 
 
-def _resting(folder: Path, planned: list[SimulatedSessionSettings]) -> list[Session]:
+def resting(folder: Path, planned: list[SimulatedSessionSettings]) -> list[Session]:
     return [read_session(rest_session(folder, each)) for each in planned]
 
 
 def _sample(folder: Path, planned: list[SimulatedSessionSettings], bins: int, measures: Measures, draft: Path) -> None:
-    sessions = _resting(folder, planned)
+    sessions = resting(folder, planned)
     found = rest.sample(sessions, *split(sessions, bins), bins, measures.rest_pairs, measures.held_out_windows)
     rest.write(draft, found)
 
@@ -115,7 +115,7 @@ def _pretrain(
 ) -> None:
     """The best checkpoint; its run goes, but for the curve."""
     run = file.with_suffix(".run")
-    train(_resting(folder, planned), run, network(study), settings(study, name), resume=True)
+    train(resting(folder, planned), run, network(study), settings(study, name), resume=True)
     os.replace(run / "metrics.jsonl", file.with_suffix(".jsonl"))
     os.replace(run / "best.safetensors", draft)
     shutil.rmtree(run)
@@ -187,6 +187,12 @@ def check(study: Simulated) -> None:
 
 def network(study: Simulated) -> MaeConfig:
     return replace(PRESETS[study.preset], sessions=study.rest_sessions, **study.network)
+
+
+def _told(config: MaeConfig) -> dict[str, Any]:
+    """For a hash: what is not asked for leaves the names of older files as they were."""
+    found = asdict(config)
+    return found if config.embedding else {name: one for name, one in found.items() if name != "embedding"}
 
 
 def settings(study: Simulated, name: str) -> PretrainSettings:
