@@ -60,7 +60,7 @@ class Journal(Protocol):
 
 class Asked(NamedTuple):
     """What the next prediction rests on beside its samples, asked for behind the one before: a pulse waits for none of
-    it. Half a microsecond here would be five there, where the inference has just emptied the caches."""
+    it, and behind an inference, which empties the caches, each look would cost several times as much."""
 
     until: float  # moment of the monotonic clock beyond which they are asked anew
     conditions: Conditions  # where the newest sample is fresh
@@ -521,7 +521,7 @@ class Gate:
             free_from = self._guard.free_from(limits.budget)
             if trigger_id is not None:
                 form = self._form("trigger", trigger_id, following.trial.pattern)
-                form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago takes a third of the time
+                form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago is warmer than what ran a pulse ago
         self._asked = Asked(min(until, lease_ends) if lease else until, conditions, free_from, form)
         return self._asked
 

@@ -44,6 +44,7 @@ from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
 from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
+from training.precisions import HELD_OUT
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
 from training.probe import RESTING_PAIRS, ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
 from training.resting import Pairs, pairs, quiet
@@ -116,7 +117,7 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
     _write(out / "took.json", json.dumps(took))
 
     encoder, about = load_encoder(out / "pretrain")
-    if not (out / "probes" / "probes.json").exists():
+    if not all((out / "probes" / name).exists() for name in ("probes.json", HELD_OUT)):
         started = time.monotonic()
         console.print("fitting probes and baselines")
         by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}

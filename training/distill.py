@@ -109,8 +109,10 @@ def digest(checkpoint: Path) -> str:
 
 
 def _seen(teachers: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """What the student has seen, its teacher's sessions among it: it is to be evaluated on none of them."""
-    return own | {"names": own["names"] + [name for name in teachers["names"] if name not in own["names"]]}
+    """What the student has seen, its teacher's sessions among it: it is to be evaluated on none of them, nor on dates
+    between theirs."""
+    names = own["names"] + [name for name in teachers["names"] if name not in own["names"]]
+    return own | {"names": names, "dates": sorted({*own["dates"], *teachers.get("dates", [])})}
 
 
 def _refuse_other_window(teacher: MaeConfig, student: MaeConfig) -> None:

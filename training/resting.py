@@ -11,7 +11,7 @@ from models.errors import OperatorFault
 from training.data import Session
 from training.sampler import Starts
 
-APART_BINS = (400, 1200)  # between the first bins of a pair: more than a window, less than a session
+APART_BINS = (400, 1200)  # between the first bins of a pair: slower than a window, faster than a session
 AFTER_S = 1.0  # a stimulation's end is not known, its answer takes this long
 GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly
 LEAST_S = 30.0  # of rest, below which nothing is learned from it
@@ -32,10 +32,10 @@ def pairs(sessions: list[Session], starts: Starts, length: int, n: int) -> Pairs
     """About `n` of them, evenly over the windows that begin at `starts`."""
     parts, altogether = [], sum(len(allowed) for allowed in starts.values())
     for i, allowed in starts.items():
-        chosen = _evenly(leading(np.asarray(allowed)), max(2, round(n * len(allowed) / altogether)))
+        chosen = _evenly(leading(np.asarray(allowed), length), max(2, round(n * len(allowed) / altogether)))
         if not len(chosen):
             continue
-        (a, ok), (b, ok_too) = (sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen)))
+        (a, ok), (b, ok_too) = (sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length)))
         both = ok & ok_too
         parts.append((_still(a, both), _still(b, both), both, np.full(len(chosen), i)))
     return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -54,7 +54,7 @@ def quiet(sessions: list[Session], ends: dict[int, int], length: int) -> Starts:
         for onset in onsets:
             starts = starts[(starts + length < onset) | (starts > onset + AFTER_S * rate)]
         found[i] = starts
-    seconds = sum(len(leading(starts)) / sessions[i].header.bin_rate_hz for i, starts in found.items())
+    seconds = sum(len(leading(starts, length)) / sessions[i].header.bin_rate_hz for i, starts in found.items())
     if seconds < LEAST_S:
         raise OperatorFault(
             f"found {seconds:.0f} s of rest, expected at least {LEAST_S:.0f} s without stimulation, from which slow "
@@ -63,16 +63,18 @@ def quiet(sessions: list[Session], ends: dict[int, int], length: int) -> Starts:
     return found
 
 
-def leading(starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those windows behind which the second one of a pair lies."""
-    return starts[np.isin(starts + apart(starts), starts)]
+def leading(starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Those windows of `length` bins behind which the second one of a pair lies."""
+    return starts[np.isin(starts + apart(starts, length), starts)]
 
 
-def apart(starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def apart(starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """How far behind each window the second one begins, another for each: with a few fixed distances, hum or any other
-    steady rhythm has one phase in both, and nothing is slower than that."""
-    least, most = APART_BINS
-    return least + np.floor(starts * GOLDEN % 1 * (most - least + 1)).astype(np.int64)
+    steady rhythm has one phase in both, and nothing is slower than that. Never nearer than the window is long: what two
+    windows share is slow in any case."""
+    nearest, furthest = APART_BINS
+    further = np.floor(starts * GOLDEN % 1 * (furthest - nearest + 1)).astype(np.int64)
+    return max(nearest, length) + further
 
 
 def _evenly(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -66,7 +66,7 @@ def features(
 @dataclass(frozen=True, eq=False)
 class Slow:
     """(features - centre) @ directions. `centre` (features,), `directions` (features, kept), the slowest first, each of
-    variance 1 over resting windows."""
+    variance 1 over resting windows but for what shrinkage takes."""
 
     places: Places
     centre: Array

@@ -84,6 +84,16 @@ def loader(repeats: int = 100) -> dict[str, Any]:
     }
 
 
+def training(seconds: float) -> dict[str, Any]:
+    """A step of pretraining: of the preset `tiny`, and where there is a GPU of `paper`, the size of the publication."""
+    import torch
+
+    from training.step_time import step_time
+
+    presets = ("tiny", "paper") if torch.cuda.is_available() else ("tiny",)
+    return {preset: step_time(preset, seconds / len(presets)) for preset in presets}
+
+
 def _one_core() -> dict[str, str]:
     import os
 

@@ -23,12 +23,13 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "participant": lambda seconds: stages.participant(),
     "mua": lambda seconds: files.mua(),
     "loader": lambda seconds: files.loader(),
+    "training": lambda seconds: files.training(seconds),
     "startup": lambda seconds: path.startup(),
     "path": lambda seconds: path.path(seconds),
     "pulse": lambda seconds: pulse.pulse(seconds),
     "fanout": lambda seconds: path.fanout(),
 }
-NEEDS_TRAIN = {"mua", "loader"}
+NEEDS_TRAIN = {"mua", "loader", "training"}
 
 
 def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.networks.flops import flops
+from models.networks.flops import flops, step_flops
 from models.networks.masked_autoencoder import PRESETS
 
 ONE_TOKEN = replace(PRESETS["micro"], patch_bins=128)
@@ -38,3 +38,9 @@ def test_the_presets(config, giga: float):
 
 def test_a_students_projection_counts():
     assert flops(replace(ONE_TOKEN, embedding=768)) - flops(ONE_TOKEN) == 2 * 96 * 128 * 768
+
+
+def test_a_step_of_the_papers_pretraining():
+    """100 GFLOP of the encoder over 192 tokens and its registers, 146 of the reconstructor; three times that, by 32."""
+    assert step_flops(PRESETS["paper"]) / 1e9 == pytest.approx(3 * (100 + 146), rel=0.01)
+    assert 32 * step_flops(PRESETS["paper"]) / 1e12 == pytest.approx(23.6, abs=0.1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference
+from models.float16 import halve
 from models.networks.masked_autoencoder import PRESETS, Encoder, build, pool
 from models.networks.slow_pooling import Embedder, Slow
 from models.runtime import ort
@@ -78,7 +79,7 @@ def test_electrodes_that_are_lost_cost_little(encoder: Encoder, slow: Slow):
     assert accuracy - without < 0.02
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_the_graph_gives_what_torch_gives(encoder: Encoder, slow: Slow, precision: str):
     seen, usable = windows(np.linspace(0.2, 3, 8), 8), np.ones((8, CHANNELS), bool)
     usable[1, :5] = False
@@ -86,8 +87,8 @@ def test_the_graph_gives_what_torch_gives(encoder: Encoder, slow: Slow, precisio
     usable[2] = False
     seen[3, 0, 7] = np.nan  # of a usable one it makes everything unknown
     model = export_onnx(encoder, PROBES, slow)
-    if precision == "int8":
-        model = quantize_int8(model)
+    if precision != "float32":
+        model = quantize_int8(model) if precision == "int8" else halve(model, (IN_POOLING,))
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     expected = reference(encoder, PROBES, seen, usable, slow)
     names = ["embedding", "prestimulus"]
@@ -101,7 +102,7 @@ def test_the_graph_gives_what_torch_gives(encoder: Encoder, slow: Slow, precisio
         assert np.isnan(value[[2, 3]]).all()
         assert np.isfinite(np.delete(value, [2, 3], axis=0)).all()
         scale = np.nanmax(np.abs(truth))
-        assert np.nanmax(np.abs(value - truth)) < (1e-5 if precision == "float32" else 0.05) * scale
+        assert np.nanmax(np.abs(value - truth)) < {"float32": 1e-5, "float16": 0.01, "int8": 0.05}[precision] * scale
 
 
 def test_what_is_pooled_stays_float32(encoder: Encoder, slow: Slow):
@@ -112,6 +113,12 @@ def test_what_is_pooled_stays_float32(encoder: Encoder, slow: Slow):
             kinds["exact" if node.name.startswith(IN_POOLING) else "quantised"] += 1
             assert node.op_type == ("MatMul" if node.name.startswith(IN_POOLING) else "MatMulInteger")
     assert kinds == {"quantised": 1 + 4 * encoder.config.depth, "exact": 3}
+    half = onnx.load_from_string(halve(export_onnx(encoder, PROBES, slow), (IN_POOLING,))).graph
+    rounded = {value for node in half.node if node.op_type == "Cast" for value in node.output}
+    products = [node for node in half.node if node.op_type == "MatMul"]
+    assert len(products) == 4 + 4 * encoder.config.depth
+    for node in products:
+        assert node.name.startswith(IN_POOLING) == rounded.isdisjoint(node.input)
 
 
 def test_few_noisy_pairs_are_shrunk_until_what_is_slow_stays_so():

@@ -16,6 +16,7 @@ from models.bundle import find_bundle, verify
 from models.errors import OperatorFault
 from models.networks.flops import flops
 from models.networks.masked_autoencoder import PRESETS
+from models.networks.slow_pooling import Embedder
 from models.onnx_decoder import open_bundle
 from tests.training.sessions import CHANNELS, small_session
 from training.checkpoints import load_encoder
@@ -76,22 +77,23 @@ def test_its_loss_falls_and_what_it_says_follows_its_teacher_on_other_windows(fo
     assert last["explained"] > 0.8
     assert last["held_out_cosine"] > 0.8
     trials = gather(open_sessions([folder / "stimulated"], folder)[0], "prestimulus", 128)  # of another day
-    said, wanted = (embed(load_encoder(folder / name)[0], trials) for name in ("student", "teacher"))
+    said, wanted = (embed(Embedder(load_encoder(folder / name)[0]).eval(), trials) for name in ("student", "teacher"))
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(said.T, wanted.T, strict=True)]
     assert np.median(correlation) > 0.9
     assert np.abs(said.mean(0) - wanted.mean(0)).max() < 0.3 * wanted.std()  # in the teacher's units, not in its own
 
 
-def test_it_is_small_and_has_the_teachers_width(student: Path):
+def test_it_is_small_and_has_the_teachers_width(folder: Path, student: Path):
     encoder, about = load_encoder(student)
     assert encoder.config.latent_width == TEACHER.width
     assert about["flops"] == flops(encoder.config) < about["teacher"]["flops"] / 20
     assert about["teacher"]["flops"] == flops(TEACHER)
     assert about["sessions"]["names"] == ["s0", "s1", "s2"]
+    assert about["sessions"]["dates"] == load_encoder(folder / "teacher")[1]["sessions"]["dates"]
 
 
 def test_probe_and_export_take_it_and_the_bundle_holds_its_parity(folder: Path, student: Path, tmp_path: Path):
-    probe(student, [folder / "stimulated"], tmp_path / "probes")
+    probe(student, [folder / "stimulated"], tmp_path / "probes", pooling="mean")
     found = json.loads((tmp_path / "probes" / "probes.json").read_text())["probes"]["prestimulus"]["metrics"]
     assert found[SAME_SESSIONS]["probe"]["interval"][0] > 0.55
     export(student, tmp_path / "probes", tmp_path, "small", "tester")

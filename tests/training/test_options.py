@@ -55,7 +55,7 @@ def walked(data: Path, out: Path, chosen: str, sessions: list[Path]) -> Path:
     out.mkdir()
     (out / "settings.toml").write_text(chosen)
     pretrain(sessions, out / "run", preset="nano", settings_file=out / "settings.toml")
-    probe(out / "run", [data / "stimulated"], out / "probes")
+    probe(out / "run", [data / "stimulated"], out / "probes", pooling="mean")  # no second of rest between these trials
     export(out / "run", out / "probes", out / "bundles", "mine", "tester")
     return find_bundle(out / "bundles", "mine")
 

@@ -40,9 +40,17 @@ def test_both_windows_of_a_pair_are_of_rest_and_of_one_session(tmp_path: Path):
 
 def test_no_rhythm_has_one_phase_in_both_windows_of_a_pair():
     for step in (1, 6, 36):  # bins from one pair to the next
-        apart_s = apart(step * np.arange(2000)) / 1000
+        apart_s = apart(step * np.arange(2000), 128) / 1000
         for hz in (10, 25, 50, 60, 100):
             assert abs(np.exp(2j * np.pi * hz * apart_s).mean()) < 0.1
+
+
+@pytest.mark.parametrize("length", [128, 256, 512])
+def test_the_windows_of_a_pair_never_overlap(length: int):
+    starts = np.arange(5000)
+    behind = apart(starts, length)
+    assert behind.min() >= length
+    assert np.ptp(behind) == APART_BINS[1] - APART_BINS[0]
 
 
 def test_unusable_channels_of_either_window_are_still(tmp_path: Path):

@@ -4,10 +4,11 @@
     mean_and_spread   and their standard deviation
     registers         the encoder's registers side by side
     attention         a weighted mean for each of a few learned queries, see `attention`
-    place             mean and spread, each channel's tokens in their few leading directions, and the products of the
-                      leading components of those: what is quadratic, or weighted by place, a mean forgets
+    place             mean and spread, and the products of the leading components of where on the array tokens are
+                      unusual: what is quadratic, or weighted by place, a mean forgets
 
-Each can be read as it is, or by its slow directions (`slow`).
+Each can be read as it is, or by its slow directions (`slow`); the slow directions of the last are what is served
+(`models.networks.slow_pooling`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Pooling:
             "mean_and_spread": both,
             "registers": registers.flatten(1),
             "attention": attention.attend(latents, visible, queries),
-            "place": torch.cat([both, places, products(places, centre, components)], dim=1),
+            "place": torch.cat([both, products(places, centre, components)], dim=1),
         }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
 from models.networks.masked_autoencoder import Encoder
@@ -37,6 +38,12 @@ Arrays = dict[str, NDArray[Any]]
 def passes(windows: int, rows: int, channels: int = 96) -> float:
     """How many windows the encoder reads for this, a gradient counting as three."""
     return 3.0 * windows + rows * (3.0 * ASKED / 2 + OCCLUDED * channels + 4 * ASKED / 2)
+
+
+def rebuilds(encoder: Path) -> bool:
+    """Whether a checkpoint holds the whole autoencoder; a distilled student has nothing that rebuilds."""
+    with safe_open(encoder, framework="pt") as stored:
+        return any(name.startswith("reconstructor.") for name in stored.keys())  # noqa: SIM118, it is no dict
 
 
 def reconstructions(encoder: Path, sample: Path) -> tuple[Arrays, dict[str, Any]]:

@@ -30,6 +30,7 @@ from training.frozen import describe, freeze, read
 from training.pretrain import PretrainSettings, load_encoder, train
 from training.probe import refuse_other_origin
 from training.readout import FOLDS
+from training.resting import apart
 from training.trials import LEAST_TRIALS, TRAINING_PART, gather, training_ends
 
 AFTER_TRAIN_BINS = 1200  # from a stimulus on are not spontaneous
@@ -92,11 +93,12 @@ def recorded(
     learning = [k for k, session in enumerate(both) if session.header.name not in names]
     ends = training_ends([both[k] for k in learning], encoder.config.bins)
     ends = {learning[k]: end for k, end in ends.items()}
-    both = freeze(both, ends, read(about["sessions"].get("frozen")))
+    known = read(about["sessions"].get("frozen"))
+    both = freeze(both, ends, known)
     folder = cache / about["sessions"]["participant"]
     folder.mkdir(parents=True, exist_ok=True)
     sessions = _trials(both, names, encoder.config.bins, folder)
-    resting = _rest(both, ends, rest_data, normaliser, encoder.config.bins, measures, cache, folder)
+    resting = _rest(both, ends, rest_data, normaliser, encoder.config.bins, measures, cache, folder, known)
     weights = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
     encoders = {"mae": folder / f"mae-{digest}.safetensors"}
@@ -220,17 +222,19 @@ def _rest(
     measures: Measures,
     cache: Path,
     folder: Path,
+    known: Any,
 ) -> Path:
+    """`known`: the checkpoint's frozen statistics, by which resting sessions are normalised too."""
     if data:
         sessions = open_sessions(data, cache, normaliser)
         training, held_out = split(sessions, length)
-        sessions = freeze(sessions, {i: len(sessions[i].usable) for i in training})
+        sessions = freeze(sessions, {i: len(sessions[i].usable) for i in training}, known)
     else:
         training = {i: _spontaneous(sessions[i], length, 0, end) for i, end in ends.items()}
         held_out = {i: _spontaneous(sessions[i], length, end, len(sessions[i].usable)) for i, end in ends.items()}
     names = [sessions[i].header.name for i in (*training, *held_out)]
-    known = key(names, describe(sessions), bool(data), measures.rest_pairs, measures.held_out_windows, length)
-    file = folder / f"rest-{known}.npz"
+    hashed = key(names, describe(sessions), bool(data), measures.rest_pairs, measures.held_out_windows, length)
+    file = folder / f"rest-{hashed}.npz"
     if not file.exists():
         draft = file.with_name(f".draft-{file.name}")
         sample = rest.sample(sessions, training, held_out, length, measures.rest_pairs, measures.held_out_windows)
@@ -243,7 +247,7 @@ def _spontaneous(session: Session, length: int, first: int, end: int) -> Starts:
     """Windows, and their partners, that no stimulus of the session reaches."""
     allowed = np.asarray(session.allowed(length, first, end))
     onsets = np.rint([trial.onset_s * BIN_RATE_HZ for trial in session.header.trials]).astype(np.int64)
-    before = np.searchsorted(onsets, allowed + length + max(rest.APART_BINS))
+    before = np.searchsorted(onsets, allowed + apart(allowed, length) + length)
     last = np.where(before > 0, onsets[before - 1], -AFTER_TRAIN_BINS)
     return allowed[allowed >= last + AFTER_TRAIN_BINS]
 

@@ -1,10 +1,4 @@
-"""From the files of all participants to `result.json`, and to the tables of each trial that figures are drawn from.
-
-result.json                           every number, with its interval, its date and its machine
-trials/PARTICIPANT-PROTOCOL-PROBE.npz each trial, and what every row foretold of it (pooled fit)
-embeddings/PARTICIPANT-….npz          embeddings of trials and of held-out resting windows
-label_efficiency.csv, reliability.csv, curves.csv
-"""
+"""From the files of all participants to the numbers of `result.json` (`files` writes them)."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from training.batches import Starts
 from training.data import Session
-
-APART_BINS = (400, 800, 1200)  # between the first bins of a pair, in turn: slower than a window, faster than a session
+from training.resting import apart, leading
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +37,10 @@ def sample(
     columns: list[list[Any]] = [[] for _ in fields(Rest)]
     for i, starts in training.items():
         allowed = np.asarray(starts)
-        chosen = _evenly(allowed[np.isin(allowed + max(APART_BINS), allowed)], max(2, pairs // len(training)))
+        chosen = _evenly(leading(allowed, length), max(2, pairs // len(training)))
         if not len(chosen):
             continue
-        (a, ok), (b, ok_too) = (sessions[i].windows(chosen + ahead, length) for ahead in (0, _apart(len(chosen))))
+        (a, ok), (b, ok_too) = (sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length)))
         both = ok & ok_too
         for column, value in zip(columns[:4], (_still(a, both), _still(b, both), both, _all(i, chosen)), strict=True):
             column.append(value)
@@ -52,10 +51,6 @@ def sample(
         for column, value in zip(columns[4:], (_still(windows, ok), ok, _all(i, chosen), date), strict=True):
             column.append(value)
     return Rest(*(np.concatenate(column) for column in columns))
-
-
-def _apart(n: int) -> NDArray[np.int64]:
-    return np.resize(np.array(APART_BINS), n)
 
 
 def _evenly(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:

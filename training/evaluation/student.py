@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import PROBES
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
+from models.networks.slow_pooling import Embedder
 from streaming.participant.settings import StateCode
+from training.beside import embed
 from training.checkpoints import load_encoder
 from training.distill import digest, train_student
 from training.distill_settings import DistillSettings
@@ -31,8 +34,8 @@ from training.evaluation.settings import Measures, Simulated, Stimulation
 from training.evaluation.simulated import SimulatedSessionSettings
 from training.evaluation.steps import Step, key
 from training.evaluation.subject import Subject
-from training.probe import embed
 from training.readout import fit
+from training.trials import Trials
 
 TEACHER, STUDENT, READ_BY_TEACHERS = "teacher", "student", "student, teacher's probe"
 PROTOCOL = "threshold"
@@ -106,7 +109,12 @@ def _embed(work: StudentWork, probe: str, draft: Path) -> None:
     seen, _ = work.subject().load((PROTOCOL, probe))
     files = {TEACHER: work.subject().encoders["mae"], STUDENT: work.student}
     with draft.open("wb") as stream:
-        np.savez(stream, **{name: embed(load_encoder(file)[0], seen.trials) for name, file in files.items()})
+        np.savez(stream, **{name: _mean(file, seen.trials) for name, file in files.items()})
+
+
+def _mean(checkpoint: Path, trials: Trials) -> NDArray[np.float64]:
+    """Embeddings (n, width) by the mean of the tokens, which is what distillation matches."""
+    return embed(Embedder(load_encoder(checkpoint)[0]).eval(), trials)
 
 
 def scored(work: StudentWork, probe: str) -> Question:

@@ -25,6 +25,7 @@ from training.evaluation.slow import SlowMap
 from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
+from training.slow_pooling import steady
 
 Question = tuple[str, str]  # protocol (threshold, psychometric) and probe (prestimulus, evoked)
 OF_MAE = ("mae", "electrodes_removed", "electrodes_permuted")  # one encoder, other windows
@@ -163,7 +164,7 @@ def _embed_rest(subject: Subject, name: str, file: Path) -> None:
     )
     arrays: dict[str, NDArray[Any]] = {f"pooling.{name}": value for name, value in vars(pooling).items()}
     for each in POOLINGS:
-        slow = SlowMap.learned(first[each], second[each], rest.session)
+        slow = steady(first[each], second[each], rest.session)
         arrays |= {f"{each}.centre": slow.centre, f"{each}.directions": slow.directions}
     arrays |= {"first": first["mean"], "session": rest.session, "held_out": held_out["mean"]}
     arrays |= {"held_out_session": rest.held_out_session, "held_out_date": rest.held_out_date}
@@ -223,8 +224,10 @@ def _foretell(subject: Subject, question: Question, row: Row, file: Path) -> Non
 
 def _look(subject: Subject, file: Path) -> None:
     """Reconstructions of held-out rest, and saliency of the probes."""
-    arrays, numbers = looks.reconstructions(subject.encoders["mae"], subject.rest)
-    told: dict[str, Any] = {"rebuilt": numbers}
+    arrays: dict[str, NDArray[Any]] = {}
+    told: dict[str, Any] = {}
+    if looks.rebuilds(subject.encoders["mae"]):
+        arrays, told["rebuilt"] = looks.reconstructions(subject.encoders["mae"], subject.rest)
     encoder = subject.encoder("mae")
     for question in subject.looked_at:
         seen, layout = subject.load(question)

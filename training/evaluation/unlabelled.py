@@ -20,6 +20,7 @@ from training.evaluation.features import (
 )
 from training.evaluation.rest import Rest
 from training.evaluation.slow import SlowMap
+from training.slow_pooling import steady
 
 FITTED_TO = 3000  # windows, for principal components: as many directions can be told apart
 AT_ONCE = 500
@@ -74,7 +75,7 @@ def learned(rest: Rest, n_components: int) -> Unlabelled:
     slow = {}
     for name in SLOWED:
         first, second = (_features(name, windows, components, spontaneous) for windows in (rest.first, rest.second))
-        slow[name] = SlowMap.learned(first, second, rest.session)
+        slow[name] = steady(first, second, rest.session)
     return Unlabelled(components, spontaneous, slow)
 
 

@@ -29,10 +29,9 @@ WAYS = {
 def part(result: Result) -> Part:
     looks = result.looks(result.shown)
     title = "Reconstructions"
-    if looks is None:
-        return Part(
-            "reconstructions", title, "", missing="This result has no reconstructions (only with every control)."
-        )
+    if looks is None or "rebuilt" not in looks[1]:
+        why = "only with every control, and of an encoder that was trained together with what rebuilds"
+        return Part("reconstructions", title, "", missing=f"This result has no reconstructions ({why}).")
     arrays, numbers = looks
     told = numbers["rebuilt"]
     mse = told["mse"]

@@ -87,7 +87,7 @@ def predictions(running: OnnxDecoder, info: StreamInfo) -> Iterator[Any]:
 def turn(seconds: float) -> list[float]:
     """Milliseconds from the inference's end to the stamp, of each pulse."""
     sys.setswitchinterval(0.0002)
-    running = open_bundle(Path("models/bundles/default/1"))
+    running = open_bundle(find_bundle(Path("models/bundles"), "default"))
     array, name, limits = running.manifest.array, f"CostOfPulse-{os.getpid()}", parse_limits(LIMITS.encode())
     info = StreamInfo("live", name, RATE_HZ, ArrayMap(tuple(array.labels)), running.manifest.participant)
     device = LslStimulator(LslSettings(simulated=True, name=name))

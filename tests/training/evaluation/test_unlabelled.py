@@ -12,10 +12,11 @@ from models.networks.masked_autoencoder import PRESETS, build, pool
 from tests.training.evaluation.made import BINS, CHANNELS, made
 from training.evaluation.attention import attend, learn
 from training.evaluation.embedding import POOLINGS, embeddings, learned, tokens
-from training.evaluation.rest import APART_BINS, Rest, sample
+from training.evaluation.rest import Rest, sample
 from training.evaluation.slow import SlowMap
 from training.evaluation.supervised import log_odds, supervised
 from training.readout import balanced_accuracy
+from training.resting import apart
 
 RNG = np.random.default_rng(0)
 
@@ -100,9 +101,8 @@ def test_poolings_are_what_they_say(encoder):
     with torch.no_grad():  # the registers are those that the encoder leaves out
         whole, _ = encoder(torch.from_numpy(trials.windows), torch.from_numpy(trials.usable))
     assert np.allclose(latents, whole, atol=1e-6)
-    places = found["place"][:, 128 : 128 + 8 * CHANNELS].reshape(20, CHANNELS, 8)
-    assert (places[:, 3] == 0).all()
-    assert found["place"].shape[1] == 128 + 8 * CHANNELS + 24 * 25 // 2
+    assert found["place"].shape[1] == 128 + 24 * 25 // 2
+    assert np.allclose(found["place"][:, :128], found["mean_and_spread"], atol=1e-6)
 
 
 def test_the_supervised_network_reads_power():
@@ -124,5 +124,7 @@ def test_resting_pairs_follow_each_other_and_held_out_windows_are_others(tmp_pat
     z = sessions[0].z.astype(np.float16)
     first, second = found.first[found.session == 0], found.second[found.session == 0]
     start = [np.flatnonzero((z[:-1, 0] == one[0, 0]) & (z[1:, 0] == one[0, 1]))[0] for one in first]
-    assert np.array_equal(second[4], z[start[4] + APART_BINS[1] :][:128].T)
+    behind = np.array(start) + apart(np.array(start), 128)
+    for window, at in zip(second, behind, strict=True):
+        assert np.array_equal(window, z[at : at + 128].T)
     assert start == sorted(start)
