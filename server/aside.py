@@ -3,7 +3,9 @@ gate's lock, and a terminal that somebody has stopped (Ctrl-S), or a pipe that n
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
 import threading
 import time
@@ -39,19 +41,29 @@ class Aside(QueueHandler):
     def _write(self) -> None:
         while True:
             record = self.queue.get()
-            self._handler.handle(record)
+            self._handler.emit(record)  # not `handle`: its lock would be waited for when the process ends
             if (lost := self.lost) > self._told:
                 text = f"{lost - self._told} lines of this log were lost: nobody took them"
                 self._told = lost
-                self._handler.handle(logging.LogRecord(record.name, logging.WARNING, "", 0, text, None, None))
+                self._handler.emit(logging.LogRecord(record.name, logging.WARNING, "", 0, text, None, None))
             self.queue.task_done()  # type: ignore[attr-defined]
+
+
+class Stderr(logging.Handler):
+    """Standard error without a buffer or a lock, so that nothing waits at the end for a terminal that takes nothing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"{self.format(record)}\n".encode(errors="replace")
+        with contextlib.suppress(OSError):  # nobody is there to be told
+            while text:
+                text = text[os.write(2, text) :]
 
 
 def log_aside(level: int = logging.INFO) -> None:
     """Log to standard error, aside; where nothing else was set up before."""
     root = logging.getLogger()
     if not root.handlers:
-        to_stderr = logging.StreamHandler()
+        to_stderr = Stderr()
         to_stderr.setFormatter(logging.Formatter(FORMAT))
         root.addHandler(Aside(to_stderr))
         root.setLevel(level)

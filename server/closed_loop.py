@@ -6,6 +6,7 @@ Without a limits file there is no device and nothing can be armed; the gate is t
 from __future__ import annotations
 
 import logging
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -203,13 +204,13 @@ def _device(spec: str, deliver: Callable[[Pattern, str, float], bool], log_path:
 
 
 def _device_lock(spec: str) -> Callable[[], None]:
-    """Keeps a second engine of this machine from a device that cannot refuse it: whoever is at the far end of a UDP
+    """Keeps a second engine of this user and machine from a device that cannot refuse it: whoever is at the far end of a UDP
     port takes datagrams of both. A serial port is locked by its driver, and a second LSL stream is heard (outlet.py).
     Returns what lets it go; the end of the process does, too."""
     where = spec.partition("?")[0]
     if not where.startswith("udp:"):
         return lambda: None
-    path = default_path(where).with_suffix("")
+    path = default_path(f"udp:{_resolved(where.removeprefix('udp:'))}").with_suffix("")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Lock(path, f"stimulator {where}: another engine has it", "name another --stimulator").release
@@ -217,6 +218,17 @@ def _device_lock(spec: str) -> Callable[[], None]:
         raise RigFault(f"stimulator {where}: {path.parent}: {error.strerror}; make it a folder to write in") from error
     except OperatorFault as fault:
         raise RigFault(str(fault)) from fault
+
+
+def _resolved(where: str) -> str:
+    """One spelling for one address; `localhost:5005` is where `127.0.0.1:5005` is. What cannot be resolved is refused
+    by whoever opens it."""
+    host, _, port = where.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0][4]
+    except (OSError, ValueError):
+        return where
+    return f"{found[0]}:{found[1]}"
 
 
 def _journal(path: Path, run: Fields, limits: Limits | None, steps: tuple[float, float]) -> Journal:

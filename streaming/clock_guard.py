@@ -19,6 +19,8 @@ class ClockGuard:
 
     def add(self, now: float) -> None:
         """A pulse leaves now."""
+        while self._fired and now - self._fired[0] >= MINUTE_S:
+            self._fired.popleft()
         self._fired.append(now)
 
     def free_from(self, budget: Budget) -> float:

@@ -43,6 +43,7 @@ from streaming.trigger import Conditions, Inhibited, Trigger, TriggerEngine, Tri
 
 log = logging.getLogger("phosphene")
 COUNTED_S = 1.0  # reasons are journalled as counts of so long: as rows of their own they would be all of the journal
+ARMED_TOO_LONG = "armed for as long as the limits allow"
 WATCHED = (State.SHADOW, State.ARMING, *LIVE)  # in which what is not in the samples is journalled
 ASKED_HOLDS_S = 0.05  # what lease, device and journal said behind a prediction holds so long for the next
 
@@ -110,6 +111,7 @@ class Gate:
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
+        self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
         self.engine = self._build()
@@ -128,14 +130,15 @@ class Gate:
     def predict(self, prediction: Prediction) -> str | None:
         """The decision, and the pulse if there is to be one. Where one left, its id: its artifact is on the way."""
         with self._lock:
+            self._left = None
             try:
-                return self._predict(prediction)
-            except Exception as error:  # whatever it is: no pulse, and none until a person has looked
+                self._predict(prediction)
+            except Exception as error:  # whatever it is: no pulse more, and none until a person has looked
                 log.exception("the trigger failed")
                 self._fail(f"the trigger failed: {error}")
-                return None
+            return self._left
 
-    def _predict(self, prediction: Prediction) -> str | None:
+    def _predict(self, prediction: Prediction) -> None:
         now = self._monotonic()
         if now - self._last_prediction > self.settings.stream_disarms_s:
             self._silent(now)
@@ -154,17 +157,16 @@ class Gate:
         if isinstance(decision, Inhibited):
             self._counts.inhibit(decision.reason)
             if self.engine.overdue():
-                self._lose("armed for as long as the limits allow")
-            left = None
+                self._lose(ARMED_TOO_LONG)
         else:
-            age_s += self._monotonic() - now  # whatever held the thread up since, nothing leaves late
+            moment = self._monotonic()
+            age_s += moment - now  # whatever held the thread up since, nothing leaves late
             try:
-                fired = self._fire(decision, asked, now, age_s)
+                fired = self._fire(decision, asked, moment, age_s)
             finally:
                 self.engine.spend(decision)  # whatever became of it
-            left = self._account(decision, *fired, conditions, now, age_s)
+            self._account(decision, *fired, conditions, now, age_s)
         self._watch(now)  # behind the pulse, which waits for nothing; the conditions have said the same
-        return left
 
     def _note(self, prediction: Prediction, conditions: Conditions) -> None:
         """Journal what is not in the samples, where it changed."""
@@ -181,6 +183,8 @@ class Gate:
         trial = trigger.trial
         if trigger.shadow or trial.sham:
             return f"shadow-{next(self._shadow_ids)}", "", ""
+        if self.engine.overdue():
+            return None, ARMED_TOO_LONG, ""
         if now < asked.free_from and (refused := self._too_soon(now)):
             return None, refused, ""
         if not (abs(age_s) <= self.thresholds.max_age_s or self._recorded()):
@@ -193,9 +197,11 @@ class Gate:
             form = self._form("trigger", trigger_id, trial.pattern)
         marker = form.fill(trigger.seq, trigger.probability, trigger.sample_time)
         self._guard.add(now)
+        self._left = trigger_id  # until it is known that it did not: its artifact is expected, whatever fails from here
         try:
             self._device.fire(trial.pattern, trigger_id, marker)
         except NotSent as fault:
+            self._left = None
             return trigger_id, str(fault), ""
         except Fault as fault:  # whether a pulse went out is not known: it counts, and its artifact is expected
             return trigger_id, "", str(fault)
@@ -218,20 +224,19 @@ class Gate:
         conditions: Conditions,
         now: float,
         age_s: float,
-    ) -> str | None:
-        """All that is written and told of it; its id, where a pulse left."""
+    ) -> None:
+        """All that is written and told of it."""
         limits, plan = self.engine.limits, self.engine.plan
         assert limits is not None
         assert plan is not None
         left = trigger.pulse and not refused
         kind = "would_fire" if trigger.shadow else "trigger"
         lease_age_s = now - self._lease.renewed
-        self._journal.write(
-            kind,
-            trigger_row(
-                trigger, trigger_id, refused, age_s, lease_age_s, conditions, limits, self.thresholds, self._decoding
-            ),
+        row = trigger_row(
+            trigger, trigger_id, refused, age_s, lease_age_s, conditions, limits, self.thresholds, self._decoding
         )
+        if not self._journal.write(kind, row):
+            self._lose("the journal does not write")
         if refused:
             if trigger_id is not None:
                 self._journal.write("outcome", {"trigger_id": trigger_id, "result": "not_fired"})
@@ -249,7 +254,6 @@ class Gate:
             self._fail(f"stimulator: {problem}")
         told = trigger_told(trigger, trigger_id, refused, plan.blind)
         self._happened("sham" if trigger.trial.sham and not plan.blind else kind, told)
-        return trigger_id if left else None
 
     # Commands --------------------------------------------------------------------------------------------------------
 
@@ -521,7 +525,9 @@ class Gate:
             free_from = self._guard.free_from(limits.budget)
             if trigger_id is not None:
                 form = self._form("trigger", trigger_id, following.trial.pattern)
-                form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago is warmer than what ran a pulse ago
+                form.fill(
+                    self._last_seq, 0.7, now
+                )  # for nothing: what ran a hop ago is warmer than what ran a pulse ago
         self._asked = Asked(min(until, lease_ends) if lease else until, conditions, free_from, form)
         return self._asked
 

@@ -35,7 +35,9 @@ def pairs(sessions: list[Session], starts: Starts, length: int, n: int) -> Pairs
         chosen = _evenly(leading(np.asarray(allowed), length), max(2, round(n * len(allowed) / altogether)))
         if not len(chosen):
             continue
-        (a, ok), (b, ok_too) = (sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length)))
+        (a, ok), (b, ok_too) = (
+            sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length))
+        )
         both = ok & ok_too
         parts.append((_still(a, both), _still(b, both), both, np.full(len(chosen), i)))
     return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))

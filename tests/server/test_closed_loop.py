@@ -110,6 +110,9 @@ def test_a_second_engine_on_one_device_is_refused(tmp_path, monkeypatch):
         with pytest.raises(RigFault, match=f"udp:127.0.0.1:50519: another engine has it .process {os.getpid()}"):
             open_loop(two)
         assert not (tmp_path / "b.journal").exists()
+        for spelling in ("localhost:50519", "[127.0.0.1]:50519", "127.0.0.1:050519"):
+            with pytest.raises(RigFault, match="another engine has it"):
+                open_loop(Settings(limits=LIMITS, journal=tmp_path / "b.journal", stimulator=f"udp:{spelling}"))
         open_loop(Settings(limits=LIMITS, journal=tmp_path / "c.journal", stimulator="udp:127.0.0.1:50520")).close()
     finally:
         first.close()

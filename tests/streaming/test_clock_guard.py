@@ -36,3 +36,10 @@ def test_what_is_known_ahead_is_what_is_found_then(moments: list[int], now: int,
     budget = Budget(refractory_s=2.0, pulses_per_minute=most)
     guard = ClockGuard(moment / 4 for moment in moments)
     assert (now / 4 >= guard.free_from(budget)) == (guard.why_not(budget, now / 4) == "")
+
+
+def test_what_left_the_minute_is_forgotten() -> None:
+    guard = ClockGuard()
+    for second in range(0, 600, 10):
+        guard.add(float(second))
+    assert len(guard._fired) == 6

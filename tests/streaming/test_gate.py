@@ -293,9 +293,29 @@ def test_a_defect_at_the_pulse_counts_it_as_spent(monkeypatch: pytest.MonkeyPatc
     rig = armed()
     rig.run(1.1)
     monkeypatch.setattr(rig.device, "fire", lambda *_: 1 / 0)
-    assert rig.run(0.1, 0.9) == 0
+    assert rig.run(0.1, 0.9) == 1, "whether it left is not known: its artifact is expected"
     assert rig.state == "FAULT"
     assert rig.gate.engine.real.pulses == 1
+
+
+@pytest.mark.parametrize("part", ["_account", "_watch"])
+def test_a_defect_behind_the_pulse_does_not_hide_that_it_left(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = armed()
+    rig.run(1.1)
+    rig.push(0.9), rig.push(0.9)
+    monkeypatch.setattr(rig.gate, part, lambda *_: 1 / 0)
+    assert rig.push(0.9), "its artifact is on the way"
+    assert rig.state == "FAULT"
+    assert len(rig.device.log) == 1
+    assert not rig.push(0.9)
+
+
+def test_a_pulse_whose_row_finds_no_room_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = armed()
+    rig.run(1.1)
+    monkeypatch.setattr(rig.journal, "write", lambda kind, fields: kind != "trigger")
+    assert rig.run(0.1, 0.9) == 1
+    assert rig.state == "DISARMED"
 
 
 def test_what_was_asked_ahead_holds_for_50_ms() -> None:
@@ -387,6 +407,16 @@ def test_armed_for_as_long_as_the_limits_allow() -> None:
     assert rig.state == "ARMED"
     rig.run(0.3)
     assert rig.state == "DISARMED"
+
+
+def test_no_pulse_leaves_beyond_it_either() -> None:
+    rig = armed(extra="armed_max_s = 3.0")
+    rig.run(2.98)
+    rig.push(0.9), rig.push(0.9)
+    assert rig.state == "ARMED"
+    assert not rig.push(0.9), "the first that has lasted long enough, and the first beyond the limit"
+    assert rig.state == "DISARMED"
+    assert rig.journal.kinds("trigger")[-1]["refused"] == "armed for as long as the limits allow"
 
 
 def test_inhibited_reasons_are_counted_by_the_second() -> None:

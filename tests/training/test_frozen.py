@@ -190,7 +190,9 @@ def test_each_sessions_own_statistics_are_refused_at_export(line: Path, tmp_path
     settings = tmp_path / "probe.toml"
     settings.write_text('[normaliser]\nkind = "robust_session"\n')
     probes, stim = str(tmp_path / "probes"), str(line / "stim_mua.nwb")
-    assert run(["probe", str(line / "run"), stim, "--out", probes, "--pooling", "mean", "--settings", str(settings)]) == 0
+    assert (
+        run(["probe", str(line / "run"), stim, "--out", probes, "--pooling", "mean", "--settings", str(settings)]) == 0
+    )
     assert json.loads((tmp_path / "probes" / "probes.json").read_text())["frozen"] is None
     capsys.readouterr()
     arguments = ["export", str(line / "run"), probes, "--name", "own", "--participant", "P1", "--out", str(tmp_path)]

@@ -40,7 +40,9 @@ def sample(
         chosen = _evenly(leading(allowed, length), max(2, pairs // len(training)))
         if not len(chosen):
             continue
-        (a, ok), (b, ok_too) = (sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length)))
+        (a, ok), (b, ok_too) = (
+            sessions[i].windows(firsts, length) for firsts in (chosen, chosen + apart(chosen, length))
+        )
         both = ok & ok_too
         for column, value in zip(columns[:4], (_still(a, both), _still(b, both), both, _all(i, chosen)), strict=True):
             column.append(value)
