@@ -204,9 +204,9 @@ def _device(spec: str, deliver: Callable[[Pattern, str, float], bool], log_path:
 
 
 def _device_lock(spec: str) -> Callable[[], None]:
-    """Keeps a second engine of this user and machine from a device that cannot refuse it: whoever is at the far end of a UDP
-    port takes datagrams of both. A serial port is locked by its driver, and a second LSL stream is heard (outlet.py).
-    Returns what lets it go; the end of the process does, too."""
+    """Keeps a second engine of this user and machine from a device that cannot refuse it: whoever is at the far end of
+    a UDP port takes datagrams of both. A serial port is locked by its driver, and a second LSL stream is heard
+    (outlet.py). Returns what lets it go; the end of the process does, too."""
     where = spec.partition("?")[0]
     if not where.startswith("udp:"):
         return lambda: None
@@ -225,10 +225,10 @@ def _resolved(where: str) -> str:
     by whoever opens it."""
     host, _, port = where.rpartition(":")
     try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0][4]
+        address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0][4]
     except (OSError, ValueError):
         return where
-    return f"{found[0]}:{found[1]}"
+    return ":".join(str(part) for part in address[:2])
 
 
 def _journal(path: Path, run: Fields, limits: Limits | None, steps: tuple[float, float]) -> Journal:

@@ -525,9 +525,7 @@ class Gate:
             free_from = self._guard.free_from(limits.budget)
             if trigger_id is not None:
                 form = self._form("trigger", trigger_id, following.trial.pattern)
-                form.fill(
-                    self._last_seq, 0.7, now
-                )  # for nothing: what ran a hop ago is warmer than what ran a pulse ago
+                form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago is warm
         self._asked = Asked(min(until, lease_ends) if lease else until, conditions, free_from, form)
         return self._asked
 

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pylsl
 
+from models.bundle import find_bundle
 from models.decoder import Decoded
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from server.bench.pulse import LIMITS
