@@ -45,6 +45,11 @@ def noise_batch(preset: str, windows: int) -> Batch:
     return assemble(sessions, [(k % 2, k) for k in range(windows)], network, SETTINGS[preset], *rngs)  # type: ignore[arg-type]
 
 
+def presets_here() -> tuple[str, ...]:
+    """Those whose steps take no minutes on this machine."""
+    return ("tiny", "paper") if torch.cuda.is_available() else ("tiny",)
+
+
 def step_time(preset: str, seconds: float, micro_batch: int = 0, accelerator: str = "auto") -> dict[str, Any]:
     """Steps of the preset's own batch for `seconds`, at least one, behind one that warms up."""
     settings = replace(SETTINGS[preset], micro_batch=micro_batch)

@@ -86,11 +86,9 @@ def loader(repeats: int = 100) -> dict[str, Any]:
 
 def training(seconds: float) -> dict[str, Any]:
     """A step of pretraining: of the preset `tiny`, and where there is a GPU of `paper`, the size of the publication."""
-    import torch
+    from training.step_time import presets_here, step_time
 
-    from training.step_time import step_time
-
-    presets = ("tiny", "paper") if torch.cuda.is_available() else ("tiny",)
+    presets = presets_here()
     return {preset: step_time(preset, seconds / len(presets)) for preset in presets}
 
 
