@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.networks.masked_autoencoder import PRESETS
-from training.learner import Learner, learning_rate
+from training.learner import Learner
 from training.processes import launch
 from training.settings import SETTINGS
 from training.step_time import noise_batch, step_time
@@ -20,7 +20,7 @@ def test_a_step_in_micro_batches_moves_every_weight():
     settings = replace(SETTINGS["paper"], batch=2, micro_batch=1)
     learner = Learner(launch(settings, accelerator="cpu"), PRESETS["paper"], settings)
     before = {name: one.detach().flatten()[:64].clone() for name, one in learner.network.named_parameters()}
-    losses, _ = learner.learn(noise_batch("paper", 2), 0, learning_rate(0, settings))
+    losses, _ = learner.learn(noise_batch("paper", 2), 0, settings.rate)
     assert 0.9 < losses["training"] < 1.5  # of noise whose variance is 1, by a network that knows nothing
     assert 0.9 < losses["correlation"] < 1.1
     assert np.isfinite(losses["cross_session"])
