@@ -248,8 +248,8 @@ def test_a_marker_told_twice_is_answered_once(later: int) -> None:
 
 
 def test_a_train_whose_end_is_too_late_to_settle_is_told_so() -> None:
-    """Without its pulses a train counts as current to its last moment: one of 0.167 s is still decoded, four bins of its
-    window repeating the fifth (docs/decisions/trains-without-pulses.md), a longer one is not."""
+    """Without its pulses a train counts as current to its last moment: one of 0.167 s is still decoded, the first bins
+    of its window repeating the next (docs/decisions/trains-without-pulses.md), a longer one is not."""
     for duration_s, flags in ((0.1645, ()), (0.167, ()), (0.170, ("blanking",))):
         items: list = [(20000, Stimulation(0, 2, 20.0, duration_s)), *chunks(broadband(1.2, 4), [21000, 30000])]
         (one,) = answered(items)[1]
