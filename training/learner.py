@@ -35,12 +35,7 @@ class Learner:
             config.latent_width, settings.cross_session_norm, settings.cross_session_embedding
         ).to(fabric.device)
         self.parts = torch.nn.ModuleDict({"network": self.network, "cross_session": self.cross_session})
-        optimizer = torch.optim.AdamW(
-            groups(self.parts, settings.weight_decay),
-            lr=0.0,
-            betas=(settings.beta1, settings.beta2),
-            fused=fabric.device.type == "cuda",
-        )
+        optimizer = adamw(self.parts, settings, fabric.device)
         module = torch.compile(self.network) if settings.compile else self.network
         self.model, self.optimizer = fabric.setup(module, optimizer)
 
@@ -174,6 +169,12 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
         return settings.rate * (step + 1) / settings.warmup_steps
     along = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return settings.final_rate + (settings.rate - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def adamw(parts: torch.nn.Module, settings: Any, device: torch.device) -> torch.optim.AdamW:
+    """The optimiser of every run, by its `beta1`, `beta2` and `weight_decay`; the rate is set before each step."""
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups(parts, settings.weight_decay), lr=0.0, betas=betas, fused=device.type == "cuda")
 
 
 def groups(parts: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from models.networks.masked_autoencoder import MaeConfig, build, pool_some
 from training.batches import drawn_ahead, read_windows
 from training.data import Session
 from training.distill_settings import DistillSettings
-from training.learner import clipped, groups, refuse_not_finite, set_rate
+from training.learner import adamw, clipped, refuse_not_finite, set_rate
 from training.targets import Targets
 
 WINDOWS, HIDDEN = range(2)  # streams of random numbers of one step
@@ -79,12 +79,7 @@ class Pupil:
         self.student = build(config).encoder
         self.centre, self.spread = (torch.from_numpy(v).to(fabric.device) for v in (targets.centre, targets.spread))
         self.parts = torch.nn.ModuleDict({"encoder": self.student})
-        optimizer = torch.optim.AdamW(
-            groups(self.parts, settings.weight_decay),
-            lr=0.0,
-            betas=(settings.beta1, settings.beta2),
-            fused=fabric.device.type == "cuda",
-        )
+        optimizer = adamw(self.parts, settings, fabric.device)
         module = torch.compile(self.student) if settings.compile else self.student
         self.model, self.optimizer = fabric.setup(module, optimizer)
 
