@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, replaced in one move.
 
 `best.safetensors`: the weights alone, and in the header what they are of. `last.safetensors`: weights, the loss's own
-scalars, the optimiser's two moments and the step, all that `--resume` needs. A write that fails, on a full disk or by
+scalars, the optimisers' moments and the step, all that `--resume` needs. A write that fails, on a full disk or by
 a kill, leaves the file that stood there.
 """
 
@@ -22,7 +22,7 @@ from models.errors import OperatorFault
 from models.networks.masked_autoencoder import Encoder, MaeConfig
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for each parameter
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")  # of a parameter: three of AdamW, the last of Muon
 
 
 def save(file: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -43,17 +43,20 @@ def save(file: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def training_state(parts: torch.nn.Module, optimizer: Any) -> dict[str, Tensor]:
-    """Everything in `parts`, and what AdamW keeps of each parameter that it has ever moved."""
+def training_state(parts: torch.nn.Module, optimizers: list[Any]) -> dict[str, Tensor]:
+    """Everything in `parts`, and what an optimiser keeps of each parameter that it has ever moved."""
     state = dict(parts.state_dict())
     for name, parameter in parts.named_parameters():
-        for moment in MOMENTS if optimizer.state[parameter] else ():
-            state[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+        for optimizer in optimizers:
+            kept = optimizer.state.get(parameter, {})
+            state |= {f"{moment}.{name}": kept[moment] for moment in MOMENTS if moment in kept}
     return state
 
 
-def load_training_state(file: Path, parts: torch.nn.Module, optimizer: Any, about: dict[str, Any]) -> tuple[int, float]:
-    """Back from `training_state`, into both. `about` is what this run would save with it.
+def load_training_state(
+    file: Path, parts: torch.nn.Module, optimizers: list[Any], about: dict[str, Any]
+) -> tuple[int, float]:
+    """Back from `training_state`, into all. `about` is what this run would save with it.
 
     Returns:
         The step, and the best held-out loss so far.
@@ -67,7 +70,8 @@ def load_training_state(file: Path, parts: torch.nn.Module, optimizer: Any, abou
             _refuse_another(file, found, about)
             names = set(stored.keys())
             parts.load_state_dict({name: stored.get_tensor(name) for name in parts.state_dict()})
-            optimizer.load_state_dict(_moments(stored, names, parts, optimizer))
+            for optimizer in optimizers:
+                optimizer.load_state_dict(_moments(stored, names, parts, optimizer))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise OperatorFault(f"{file} cannot be gone on from ({error}); start anew in another --out") from error
     return int(found["step"]), float(found["best"])
@@ -89,8 +93,9 @@ def _moments(stored: Any, names: set[str], parts: torch.nn.Module, optimizer: An
     for group, numbered in zip(optimizer.param_groups, state["param_groups"], strict=True):
         for parameter, number in zip(group["params"], numbered["params"], strict=True):
             name = name_of[id(parameter)]
-            if f"exp_avg.{name}" in names:
-                state["state"][number] = {moment: stored.get_tensor(f"{moment}.{name}") for moment in MOMENTS}
+            kept = [moment for moment in MOMENTS if f"{moment}.{name}" in names]
+            if kept:
+                state["state"][number] = {moment: stored.get_tensor(f"{moment}.{name}") for moment in kept}
     return state
 
 

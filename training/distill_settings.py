@@ -22,6 +22,7 @@ class DistillSettings:
     rate: float = 2e-3
     final_rate: float = 2e-5
     warmup_steps: int = 100
+    optimizer: str = "adamw"
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.05

@@ -23,9 +23,11 @@ from training.cross_session import CrossSession, ranks
 from training.losses import correlation, moving, reconstruction
 from training.settings import PretrainSettings
 
+MOMENTUM = 0.95  # of Muon
+
 
 class Learner:
-    """Network, cross-session loss and optimiser of one process. `parts` holds all that training changes."""
+    """Network, cross-session loss and optimisers of one process. `parts` holds all that training changes."""
 
     def __init__(self, fabric: Any, config: MaeConfig, settings: PretrainSettings) -> None:
         torch.manual_seed(settings.seed)
@@ -35,9 +37,9 @@ class Learner:
             config.latent_width, settings.cross_session_norm, settings.cross_session_embedding
         ).to(fabric.device)
         self.parts = torch.nn.ModuleDict({"network": self.network, "cross_session": self.cross_session})
-        optimizer = adamw(self.parts, settings, fabric.device)
+        chosen = optimizers(self.parts, settings, fabric.device)
         module = torch.compile(self.network) if settings.compile else self.network
-        self.model, self.optimizer = fabric.setup(module, optimizer)
+        self.model, *self.optimizers = fabric.setup(module, *chosen)
 
     def learn(self, batch: Batch, step: int, rate: float, stop: bool = False) -> tuple[dict[str, float], bool]:
         """Takes step number `step`, counted from 0, at this learning rate.
@@ -51,8 +53,7 @@ class Learner:
         settings, fabric = self.settings, self.fabric
         pieces = [piece.to(fabric.device) for piece in batch.split(settings.micro_batch)]
         patches, signals, asked = self._totals(pieces, stop)
-        set_rate(self.optimizer, rate)
-        self.optimizer.zero_grad()
+        begin_step(self.optimizers, rate)
         sums = torch.zeros(2, device=fabric.device)
         cross: dict[str, float] = {}
         pulls: list[Tensor] | None = None
@@ -73,9 +74,10 @@ class Learner:
                 fabric.backward(loss * fabric.world_size)  # processes' gradients are averaged; these are to be added
             sums += torch.stack([mse.detach(), lack.detach()])
         mse, lack = fabric.all_reduce(sums, reduce_op="sum").tolist()
-        norm = clipped(fabric, self.model, self.optimizer, settings.clip_norm)
+        norm = clipped(fabric, self.model, self.optimizers, settings.clip_norm)
         refuse_not_finite(step, rate, "reconstruction loss", mse, norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return {"training": mse, "correlation": lack, **cross, "gradient": norm, "rate": rate}, asked
 
     @torch.no_grad()
@@ -145,14 +147,17 @@ class Learner:
         return dict(self.network.state_dict())
 
 
-def set_rate(optimizer: Any, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def begin_step(optimizers: list[Any], rate: float) -> None:
+    """At this learning rate, with gradients of nothing yet."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
 
 
-def clipped(fabric: Any, model: Any, optimizer: Any, most: float) -> float:
-    """The norm of the gradients, which are scaled down to `most` where it is larger."""
-    return float(fabric.clip_gradients(model, optimizer, max_norm=most, error_if_nonfinite=False))
+def clipped(fabric: Any, model: Any, optimizers: list[Any], most: float) -> float:
+    """The norm of all the model's gradients, which are scaled down to `most` where it is larger."""
+    return float(fabric.clip_gradients(model, optimizers[0], max_norm=most, error_if_nonfinite=False))
 
 
 def refuse_not_finite(step: int, rate: float, name: str, loss: float, norm: float) -> None:
@@ -171,15 +176,25 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
     return settings.final_rate + (settings.rate - settings.final_rate) * 0.5 * (1 + math.cos(math.pi * along))
 
 
-def adamw(parts: torch.nn.Module, settings: Any, device: torch.device) -> torch.optim.AdamW:
-    """The optimiser of every run, by its `beta1`, `beta2` and `weight_decay`; the rate is set before each step."""
-    betas = settings.beta1, settings.beta2
-    return torch.optim.AdamW(groups(parts, settings.weight_decay), lr=0.0, betas=betas, fused=device.type == "cuda")
+def optimizers(parts: torch.nn.Module, settings: Any, device: torch.device) -> list[torch.optim.Optimizer]:
+    """AdamW alone, or Muon for the matrices of the blocks and AdamW for what is left. Muon's steps are scaled to the
+    size of AdamW's, so that one rate and one weight decay serve both (Liu et al. 2025, arXiv 2502.16982); the rate is
+    set before each step."""
+    muon: list[torch.optim.Optimizer] = []
+    left = list(parts.parameters())
+    if settings.optimizer == "muon":
+        linear = [(name, m) for name, m in parts.named_modules() if isinstance(m, torch.nn.Linear)]
+        inside = [m.weight for name, m in linear if ".blocks." in name]
+        left = [p for p in left if not any(p is one for one in inside)]
+        decay, scale = settings.weight_decay, "match_rms_adamw"
+        muon = [torch.optim.Muon(inside, lr=0.0, weight_decay=decay, momentum=MOMENTUM, adjust_lr_fn=scale)]
+    betas, fused = (settings.beta1, settings.beta2), device.type == "cuda"
+    return [*muon, torch.optim.AdamW(groups(parts, left, settings.weight_decay), lr=0.0, betas=betas, fused=fused)]
 
 
-def groups(parts: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def groups(parts: torch.nn.Module, parameters: list[torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on the matrices of linear layers only."""
     matrices = {id(m.weight) for m in parts.modules() if isinstance(m, torch.nn.Linear)}
-    decayed = [p for p in parts.parameters() if id(p) in matrices]
-    others = [p for p in parts.parameters() if id(p) not in matrices]
+    decayed = [p for p in parameters if id(p) in matrices]
+    others = [p for p in parameters if id(p) not in matrices]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

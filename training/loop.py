@@ -1,7 +1,7 @@
 """The loop of every training here: a batch, a step, now and then a look at what is held out; resumable to the bit.
 
-What a step sees is a function of (seed, step) and there is no other randomness, so weights, the optimiser's two moments
-and the step number are the whole state. OUT holds
+What a step sees is a function of (seed, step) and there is no other randomness, so weights, the optimiser's moments and
+the step number are the whole state. OUT holds
 
     settings.toml         everything that was chosen
     last.safetensors      that state: where `resume` goes on
@@ -33,10 +33,10 @@ POINT_EVERY = 10  # steps between two points of TensorBoard's curves
 
 
 class Learns(Protocol):
-    """Network and optimiser of one process. `parts` holds all that training changes, `weights` what is kept of it."""
+    """Network and optimisers of one process. `parts` holds all that training changes, `weights` what is kept of it."""
 
     parts: torch.nn.Module
-    optimizer: Any
+    optimizers: list[Any]
 
     def learn(self, batch: Any, step: int, rate: float, stop: bool) -> tuple[dict[str, float], bool]: ...
 
@@ -67,7 +67,7 @@ def run(
         picture: shows what was learnt, of the log and the step.
     """
     last = out / LAST
-    step, best = load_training_state(last, learner.parts, learner.optimizer, about) if last.exists() else (0, math.inf)
+    step, best = load_training_state(last, learner.parts, learner.optimizers, about) if last.exists() else (0, math.inf)
     fabric.barrier()  # no process reads what stood there any more
     end = settings.steps if stop_at is None else min(stop_at, settings.steps)
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def run(
                     save(out / BEST, learner.weights(), about | {"step": step, "held_out": losses["held_out"]})
             best = min(best, losses.get("held_out", best))
             if log and (valid or asked or step == end):
-                save(last, training_state(learner.parts, learner.optimizer), about | {"step": step, "best": best})
+                save(last, training_state(learner.parts, learner.optimizers), about | {"step": step, "best": best})
             if asked:
                 raise KeyboardInterrupt
 

@@ -22,7 +22,7 @@ from models.networks.masked_autoencoder import MaeConfig, build, pool_some
 from training.batches import drawn_ahead, read_windows
 from training.data import Session
 from training.distill_settings import DistillSettings
-from training.learner import adamw, clipped, refuse_not_finite, set_rate
+from training.learner import begin_step, clipped, optimizers, refuse_not_finite
 from training.targets import Targets
 
 WINDOWS, HIDDEN = range(2)  # streams of random numbers of one step
@@ -79,9 +79,9 @@ class Pupil:
         self.student = build(config).encoder
         self.centre, self.spread = (torch.from_numpy(v).to(fabric.device) for v in (targets.centre, targets.spread))
         self.parts = torch.nn.ModuleDict({"encoder": self.student})
-        optimizer = adamw(self.parts, settings, fabric.device)
+        chosen = optimizers(self.parts, settings, fabric.device)
         module = torch.compile(self.student) if settings.compile else self.student
-        self.model, self.optimizer = fabric.setup(module, optimizer)
+        self.model, *self.optimizers = fabric.setup(module, *chosen)
 
     def learn(self, batch: Lesson, step: int, rate: float, stop: bool = False) -> tuple[dict[str, float], bool]:
         """Takes step number `step`, counted from 0, at this learning rate.
@@ -89,15 +89,15 @@ class Pupil:
         Raises:
             OperatorFault: the loss or a gradient is not finite; nothing was changed.
         """
-        set_rate(self.optimizer, rate)
-        self.optimizer.zero_grad()
+        begin_step(self.optimizers, rate)
         said, wanted = self._answers(batch, self.model)
         error, cosine = apart(said, wanted)
         loss = error.mean() + (1 - cosine).mean()
         self.fabric.backward(loss)
-        norm = clipped(self.fabric, self.model, self.optimizer, self.settings.clip_norm)
+        norm = clipped(self.fabric, self.model, self.optimizers, self.settings.clip_norm)
         refuse_not_finite(step, rate, "loss", float(loss.detach()), norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         told = {"training": loss, "error": error.mean(), "cosine": cosine.mean()}
         return {name: float(one.detach()) for name, one in told.items()} | {"gradient": norm, "rate": rate}, stop
 

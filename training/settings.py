@@ -18,6 +18,7 @@ from training.masks import MASKINGS
 
 TABLES = ("network", "training", "normaliser")  # of a settings file
 PRECISIONS = ("32-true", "bf16-mixed")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class PretrainSettings:
     rate: float = 1e-4
     final_rate: float = 1e-5
     warmup_steps: int = 5_000
+    optimizer: str = "adamw"  # or "muon", for the matrices of the blocks (docs/decisions/muon.md)
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.05  # of matrices; never of norms, biases, embeddings, tokens and the loss's scalars
@@ -60,6 +62,7 @@ class PretrainSettings:
             ("cross_session_norm", NORMS),
             ("cross_session_embedding", EMBEDDINGS),
             ("precision", PRECISIONS),
+            ("optimizer", OPTIMIZERS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"found {name} = {getattr(self, name)!r}, expected one of: {', '.join(known)}")
@@ -80,15 +83,15 @@ _PAPER = PretrainSettings()
 _TINY = replace(
     _PAPER,
     steps=20_000,
-    batch=64,
-    rate=1e-3,
+    optimizer="muon",
+    rate=3e-3,
     final_rate=2e-5,
-    warmup_steps=100,
+    warmup_steps=20,
     validate_every=200,
     validation_windows=512,
 )
 # Those that a rig trains from a few recordings of its own do without the cross-session loss, which needs many days.
-_FEW_DAYS = replace(_TINY, steps=4_000, rate=2e-3, cross_session_weight=0.0, sessions_per_batch=0)
+_FEW_DAYS = replace(_TINY, steps=4_000, cross_session_weight=0.0, sessions_per_batch=0)
 SETTINGS: dict[str, PretrainSettings] = {
     "paper": _PAPER,
     "base": _PAPER,
@@ -96,7 +99,7 @@ SETTINGS: dict[str, PretrainSettings] = {
     "tiny": _TINY,
     "micro": _FEW_DAYS,
     "live": _FEW_DAYS,
-    "ci": replace(_TINY, rate=2e-3, steps=400, batch=32, validate_every=100, validation_windows=128),
+    "ci": replace(_TINY, steps=400, validate_every=100, validation_windows=128),
     "nano": replace(_FEW_DAYS, steps=200, batch=16, validate_every=50, validation_windows=64),
     "pico": _FEW_DAYS,
 }

@@ -111,7 +111,7 @@ def test_a_run_is_not_overwritten_nor_continued_otherwise(tmp_path: Path, sessio
     train(sessions, tmp_path, NETWORK, QUICK, stop_at=1)
     with pytest.raises(OperatorFault, match="holds a run already"):
         train(sessions, tmp_path, NETWORK, QUICK)
-    with pytest.raises(OperatorFault, match=r"other settings or sessions: found \[training\] rate = 0.002, .*1.0;"):
+    with pytest.raises(OperatorFault, match=r"other settings or sessions: found \[training\] rate = 0.003, .*1.0;"):
         train(sessions, tmp_path, NETWORK, replace(QUICK, rate=1.0), resume=True)
     train(sessions, tmp_path, NETWORK, replace(QUICK, micro_batch=2), stop_at=2, resume=True)  # only where it is held
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from training.evaluation.plan import measure, show
 from training.evaluation.recorded import recorded
 from training.evaluation.report import Measured, over_participants
 from training.evaluation.settings import Measures, Simulated
-from training.evaluation.steps import Step
+from training.evaluation.steps import Step, core_seconds
 from training.evaluation.study import check, network, settings
 from training.evaluation.work import Work, beside, do, do_chain, simulated
 from training.experiment_sessions import in_order
@@ -78,11 +77,9 @@ def _plan(works: list[Work], network: MaeConfig, training: PretrainSettings, cor
 
 
 def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, about: dict[str, Any]) -> dict[str, Any]:
-    began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     _sweep(out / "cache")
     planned = [work.steps() for work in works]
-    anew = not any(step.done for steps in planned for step in steps)
     try:
         with _progress([step for steps in planned for step in steps], cores > 1):
             if len(works) == 1:
@@ -97,8 +94,7 @@ def _evaluate(out: Path, works: list[Work], measures: Measures, cores: int, abou
     result = about | {
         "made": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
-        "seconds": round(time.monotonic() - began),
-        "seconds_of": "everything" if anew else "what was left to do",
+        "core_seconds": core_seconds(step for steps in planned for step in steps),
         "measures": asdict(measures),
         "participants": {one.subject.name: one.participant for one in measured},
         "together": _together(measured),

@@ -52,7 +52,7 @@ class Simulated:
     preset: str = "tiny"
     network: dict[str, Any] = field(default_factory=lambda: {"patch_bins": 128})
     training: dict[str, Any] = field(default_factory=dict)
-    steps: int = 600  # of every encoder: the controls' budget is the same
+    steps: int = 1000  # of every encoder: the controls' budget is the same
     rest_days: int = 12
     rest_sessions: int = 24
     rest_s: int = 150

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 VERSION = 2
+SECONDS = "seconds.jsonl"  # beside the files: what each took
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,24 @@ class Step:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         draft = self.file.with_name(f".draft-{self.file.name}")
+        began = time.monotonic()
         try:
             self.make(draft)
             os.replace(draft, self.file)
         finally:
             draft.unlink(missing_ok=True)
+        with (self.file.parent / SECONDS).open("a") as log:
+            log.write(json.dumps({"file": self.file.name, "seconds": round(time.monotonic() - began, 2)}) + "\n")
+
+
+def core_seconds(steps: Iterable[Step]) -> int:
+    """How long these steps took, each on the one core that it had, whenever they were done; what a kill cost is not
+    in it."""
+    steps, taken = list(steps), dict[tuple[Path, str], float]()
+    for folder in {step.file.parent for step in steps}:
+        lines = (folder / SECONDS).read_text().splitlines() if (folder / SECONDS).exists() else []
+        taken |= {(folder, one["file"]): one["seconds"] for one in map(json.loads, lines)}
+    return round(sum(taken.get((step.file.parent, step.file.name), 0.0) for step in steps))
 
 
 def key(*what: Any) -> str:

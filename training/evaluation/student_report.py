@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from models.networks.masked_autoencoder import PRESETS
 from training.checkpoints import load_encoder
 from training.evaluation.main import machine
 from training.evaluation.scores import NEW, Question, compared, together, together_compared
+from training.evaluation.steps import core_seconds
 from training.evaluation.student import READ_BY_TEACHERS, STUDENT, TEACHER, Distilled, StudentWork, scored
 from training.evaluation.study import check
 from training.evaluation.work import do
@@ -38,12 +38,10 @@ def evaluate_student(out: Path, asked: Distilled, cores: int) -> dict[str, Any]:
     check(asked.simulated)
     if asked.student not in PRESETS:
         raise OperatorFault(f"no preset {asked.student!r}; there are: {', '.join(PRESETS)}")
-    began = time.monotonic()
     works = [
         StudentWork(asked, code, seed, out / "cache" / f"{code}-{seed}")
         for code, seed, _ in asked.simulated.participants()
     ]
-    anew = not any(step.done for work in works for step in work.steps())
     for _ in in_order(do, works, cores):
         pass
     found = {f"{one.code}-{one.seed}": {probe: scored(one, probe) for probe in PROBES} for one in works}
@@ -51,8 +49,7 @@ def evaluate_student(out: Path, asked: Distilled, cores: int) -> dict[str, Any]:
     result = {
         "made": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
-        "seconds": round(time.monotonic() - began),
-        "seconds_of": "everything" if anew else "what was left to do",
+        "core_seconds": core_seconds(step for work in works for step in work.steps()),
         "asked": asdict(asked),
         "teacher": {"network": asdict(asked.teacher), "flops": teacher},
         "student": {"network": asdict(asked.config), "flops": student},

@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 _KNOWN = {field.name for field in fields(PretrainSettings)}
 VARIANTS = {name: changes for name, changes in VARIANTS.items() if changes.keys() <= _KNOWN}
-COMPILED_FROM = 300  # steps: compiling takes a minute, and then steps take 0.4 s for 0.65
+COMPILED_FROM = 300  # steps: compiling takes a minute, and then a step takes two thirds of the time
 FIRST_SESSIONS = {"rest": (100,), "threshold": (200, 300), "psychometric": (400, 500)}  # numbers: to learn from, new
 
 

@@ -34,8 +34,7 @@ def how(result: Result) -> Part:
     machine = numbers.get("machine", {})
     made = ", ".join(f"{key} {value}" for key, value in machine.items())
     measured = (
-        f"Measured {numbers.get('made', '')} in {numbers.get('seconds', 0) / 60:.0f} min "
-        f"({numbers.get('seconds_of', '')}); {made}."
+        f"Measured {numbers.get('made', '')} in {numbers.get('core_seconds', 0) / 60:.0f} minutes of one core; {made}."
     )
     note = (
         "Every row is a logistic regression (or a small network) fitted to the first 80 % of each session; penalties "

@@ -69,8 +69,7 @@ def make_result(folder: Path, participants: tuple[str, ...] = ("mixed-1", "mixed
         "simulated": {"seeds": [1, 2], "preset": "tiny", "steps": 1000},
         "made": "2026-11-21",
         "machine": {"processor": "made up", "cores": 2, "python": "3.12", "torch": "2.13.0"},
-        "seconds": 4321,
-        "seconds_of": "everything",
+        "core_seconds": 4321,
         "participants": told,
         "together": {"mixed": over_participants(measured)},
     }
