@@ -85,9 +85,10 @@ def question(seen: Seen, layout: Layout, outcomes: dict[str, Outcome]) -> Questi
             if np.isfinite(probability[rows]).all():
                 told[where][f"observer_{name}"] = probability[rows], usual
     for where, rows in everywhere.items():
-        found.rows[where] = {
+        found.rows[where] = {  # a row that was foretold of no trial, for want of trials to learn from, is not there
             name: _scored(trials.perceived[rows], *one, found.test[where], cell[rows])
             for name, one in told[where].items()
+            if np.isfinite(one[0]).any()
         }
         _add_efficiency(found.rows[where], found.perceived[where], found.test[where])
     where = next(iter(tests))
