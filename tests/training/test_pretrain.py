@@ -23,7 +23,7 @@ from models.networks.masked_autoencoder import PRESETS, build
 from tests.training.sessions import CHANNELS, small_session
 from training.cross_session import CrossSession
 from training.data import Session, open_sessions
-from training.learner import groups, learning_rate
+from training.learner import groups, learning_rate, optimizers
 from training.losses import reconstruction
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, pretrain, read_settings, train
 from training.settings import override, to_toml
@@ -262,7 +262,7 @@ def test_learning_rate_warms_up_and_falls_to_its_end():
 def test_weight_decay_is_on_matrices_only():
     network = build(NETWORK)
     parts = torch.nn.ModuleDict({"network": network, "cross_session": CrossSession(64, embedding="projector")})
-    decayed, others = groups(parts, 0.05)
+    decayed, others = groups(parts, list(parts.parameters()), 0.05)
     names = {id(parameter): name for name, parameter in parts.named_parameters()}
     assert all(names[id(p)].endswith("weight") and p.ndim == 2 for p in decayed["params"])
     spared = {names[id(p)] for p in others["params"]}
@@ -270,6 +270,20 @@ def test_weight_decay_is_on_matrices_only():
     assert {"network.encoder.positions.space", "cross_session.log_t", "cross_session.bias"} <= spared
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
     assert len(decayed["params"]) + len(others["params"]) == len(list(parts.parameters()))
+
+
+def test_muon_moves_the_matrices_of_the_blocks_and_adamw_the_rest():
+    network = build(NETWORK)
+    parts = torch.nn.ModuleDict({"network": network, "cross_session": CrossSession(64)})
+    names = {id(parameter): name for name, parameter in parts.named_parameters()}
+    muon, adamw = (
+        [names[id(p)] for group in one.param_groups for p in group["params"]]
+        for one in optimizers(parts, QUICK, torch.device("cpu"))
+    )
+    assert sorted([*muon, *adamw]) == sorted(names.values())
+    assert all(".blocks." in name and name.endswith("weight") and "norm" not in name for name in muon)
+    per_block = len({"qkv", "out", "gate_up", "down"})
+    assert len(muon) == per_block * (NETWORK.depth + NETWORK.reconstructor_depth)
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------

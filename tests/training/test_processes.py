@@ -69,6 +69,15 @@ def test_micro_batches_change_nothing(folder: Path, tmp_path: Path):
     assert_alike(tmp_path, folder / "whole")
 
 
+def test_nor_with_muon_but_for_what_its_bfloat16_makes_of_last_bits(folder: Path, tmp_path: Path):
+    sessions = open_sessions([folder / "data"], folder)
+    for micro_batch in (0, 3):
+        asked = replace(STEPS, micro_batch=micro_batch, optimizer="muon")
+        train(sessions, tmp_path / str(micro_batch), NETWORK, asked)
+    for line, same in zip(lines(tmp_path / "0"), lines(tmp_path / "3"), strict=True):
+        assert line == pytest.approx(same, rel=1e-3)
+
+
 def test_the_command_on_two_devices_gives_what_one_gives(folder: Path, tmp_path: Path):
     chosen = tmp_path / "settings.toml"
     chosen.write_text(to_toml(NETWORK, STEPS, open_sessions([folder / "data"], folder)[0].header.chain["normaliser"]))
