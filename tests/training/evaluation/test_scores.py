@@ -135,6 +135,16 @@ def test_sessions_of_one_kind_of_answer_are_left_out_and_said():
     assert question(Seen(trials, {}), layout, {"power": found}).rows[EACH]["power"].numbers["trials"] == 60
 
 
+def test_where_no_session_has_both_answers_none_is_scored_by_itself():
+    trials = made(n=100, sessions=5, strength=3.0)
+    trials.perceived[:400] = np.isin(trials.session[:400], ["s0", "s2"])
+    layout = Layout.of(trials.session, trials.perceived, LAYOUT.session == "s4")
+    found = outcome(Linear(log_variance(trials.windows), trials.perceived), layout)
+    rows = question(Seen(trials, {}), layout, {"power": found}).rows
+    assert "power" not in rows[EACH]
+    assert "power" in rows[NEW]
+
+
 def test_participants_are_put_together_sample_by_sample(scored):
     rows = [scored.rows[NEW]["power"]] * 3
     found = together(rows, [scored.rows[NEW]["observer_window"]] * 3)
