@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # What a shell starts in the background ignores Ctrl-C, and so would every command that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Small matrices: on a machine that is busy with something else, threads that wait for each other take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -30,6 +30,7 @@ import numpy as np
 
 from models.errors import OperatorFault
 from streaming.limits import Limits, read_limits
+from streaming.participant import draws
 from streaming.participant.participant import Participant
 from streaming.participant.settings import BIN_RATE_HZ, ParticipantSettings
 from streaming.participant.stimulation import train
@@ -49,6 +50,7 @@ from training.rigs import refuse_stranger
 
 CALIBRATION = 5_000
 SERVED_HOP_S = 0.01  # that of a service which was asked for none
+ANSWERS = 20  # to each pulse, of a participant whose state does not matter
 Progress = Callable[[str], None]
 
 
@@ -117,7 +119,7 @@ def _experiment(
             progress(f"session {len(walked)} of {len(plans)}: {len(one.rows)} trials in {one.seconds / 60:.1f} min")
     chain = ChainSettings.from_dict(decoder.manifest.chain)
     ideal = _ideal(settings, limits, chain, thresholds, walked, progress) if settings.ideal else {}
-    nobody = [row for job, one in zip(ran, walked, strict=True) for row in without_state(job.participant, one.rows)]
+    nobody = [row for job, one in zip(ran, walked, strict=True) for row in null_answers(job.participant, one.rows)]
     result = {"experiment": written} | numbers(walked, nobody, ideal, limits, settings.seed) | told
     took = time.monotonic() - clock
     result["measured"] = {
@@ -148,6 +150,16 @@ def without_state(settings: ParticipantSettings, rows: Sequence[Row]) -> list[Ro
             one = nobody.stimulate(train(row.electrode, row.current_ua), row.onset_sample)
             row = replace(row, perceived=one.perceived, truth=one.probability)
         answered.append(row)
+    return answered
+
+
+def null_answers(settings: ParticipantSettings, rows: Sequence[Row]) -> list[Row]:
+    """What `without_state` is asked at each pulse, many times over and by coins of its own: the participant's own coins
+    would only repeat the luck that its answers had."""
+    answered = []
+    for row in without_state(settings, rows):
+        coins = draws.at(settings.seed, "without state", settings.session, row.trial).random(ANSWERS)
+        answered += [row] if row.sham else [replace(row, perceived=bool(coin < row.truth)) for coin in coins]
     return answered
 
 

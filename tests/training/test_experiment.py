@@ -108,6 +108,8 @@ def test_every_pulse_was_lawful(done: tuple[Path, dict[str, Any]]) -> None:
 
 def test_a_participant_whose_state_does_not_matter_shows_no_lift(done: tuple[Path, dict[str, Any]]) -> None:
     _, result = done
+    arms = result["state_does_not_matter"]["arms"]
+    assert all(arms[name]["trials"] == 20 * result["arms"][name]["trials"] for name in arms)
     nobody = result["state_does_not_matter"]["compared"]["favourable"]
     assert nobody["expected_lift"]["value"] == pytest.approx(0.0, abs=1e-12)
     low, high = nobody["lift"]["interval"]
