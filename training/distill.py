@@ -27,7 +27,7 @@ from training.probe import refuse_other_origin
 from training.processes import launch
 from training.pupil import Lessons, Pupil
 from training.sampler import evenly, split
-from training.settings import override, read_settings, to_toml
+from training.settings import asked_for, override, to_toml
 from training.targets import targets
 
 
@@ -52,12 +52,8 @@ def distill(
             unknown setting, or `out` holds a run that this call would not continue.
         RigFault: a recording cannot be used.
     """
-    if preset not in PRESETS:
-        raise OperatorFault(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    chosen = asked_for(preset, out, settings_file, resume, (*TABLES, "normaliser"))
     encoder, about = load_encoder(teacher)
-    if settings_file is None and resume and (out / "settings.toml").exists():
-        settings_file = out / "settings.toml"
-    chosen = read_settings(settings_file, (*TABLES, "normaliser")) if settings_file else {}
     settings = override(DistillSettings(seed=seed), chosen.get("distillation", {}), "distillation")
     settings = replace(settings, steps=steps or settings.steps, teacher=digest(teacher))
     sessions = open_sessions(data, out / "cache", NormaliserSettings(**about["sessions"]["chain"]["normaliser"]))

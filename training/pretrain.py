@@ -23,6 +23,7 @@ from training.sampler import choose
 from training.settings import (
     SETTINGS,
     PretrainSettings,
+    asked_for,
     chosen_normaliser,
     override,
     read_settings,
@@ -57,11 +58,7 @@ def pretrain(
             would not continue.
         RigFault: a recording cannot be used.
     """
-    if preset not in PRESETS:
-        raise OperatorFault(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
-    if settings_file is None and resume and (out / "settings.toml").exists():
-        settings_file = out / "settings.toml"
-    chosen = read_settings(settings_file) if settings_file else {}
+    chosen = asked_for(preset, out, settings_file, resume)
     settings = override(replace(SETTINGS[preset], seed=seed), chosen.get("training", {}), "training")
     if steps is not None:
         settings = replace(settings, steps=steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from models.errors import OperatorFault
-from models.networks.masked_autoencoder import MaeConfig
+from models.networks.masked_autoencoder import PRESETS, MaeConfig
 from streaming.signal.settings import NormaliserKind, NormaliserSettings
 from training.cross_session import EMBEDDINGS, NORMS
 from training.losses import CORRELATED
@@ -120,6 +120,22 @@ def read_settings(file: Path, known: tuple[str, ...] = TABLES) -> dict[str, Any]
     if unknown := chosen.keys() - set(known):
         raise OperatorFault(f"{file}: found {', '.join(sorted(unknown))}, expected tables of {', '.join(known)}")
     return chosen
+
+
+def asked_for(
+    preset: str, out: Path, file: Path | None, resume: bool, known: tuple[str, ...] = TABLES
+) -> dict[str, Any]:
+    """What overrides `preset`: the tables of `file`, or those of the run in `out` where that is to be gone on with and
+    no file is named.
+
+    Raises:
+        OperatorFault: no such preset, or what `read_settings` refuses.
+    """
+    if preset not in PRESETS:
+        raise OperatorFault(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    if file is None and resume and (out / "settings.toml").exists():
+        file = out / "settings.toml"
+    return read_settings(file, known) if file else {}
 
 
 def chosen_normaliser(chosen: dict[str, Any]) -> NormaliserSettings | None:
