@@ -106,7 +106,7 @@ def test_it_reads_what_nothing_linear_can_also_with_few_labels(now: dict[str, An
     rows = now["rows"]["new sessions"]
     for linear in ("raw_mua", "pca"):
         assert rows[linear]["interval"][0] <= 0.5  # chance
-        for compared in (now["compared"]["new sessions"], now["compared_few"]["200"]):
+        for compared in (now["compared"]["new sessions"], now["compared_few"][200]):
             assert compared[f"mae_place_slow - {linear}"]["interval"][0] > 0
 
 
