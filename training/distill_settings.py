@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.settings import PRECISIONS
+from training.settings import OPTIMIZERS, PRECISIONS
 
 TABLES = ("network", "distillation")  # of a settings file
 
@@ -35,8 +35,9 @@ class DistillSettings:
     teacher: str = ""  # sha256 of its weights; filled in
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"found precision = {self.precision!r}, expected one of: {', '.join(PRECISIONS)}")
+        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"found {name} = {getattr(self, name)!r}, expected one of: {', '.join(known)}")
         for name in ("steps", "batch", "windows", "validation_windows", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"found {name} = {getattr(self, name)}, expected 1 or more")

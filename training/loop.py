@@ -25,7 +25,7 @@ from torch import Tensor
 
 from models.errors import OperatorFault
 from training.checkpoints import BEST, LAST, load_training_state, save, training_state
-from training.learner import learning_rate
+from training.optimizing import learning_rate
 from training.processes import noted
 from training.settings import refuse_other_settings
 

@@ -22,7 +22,7 @@ from models.networks.masked_autoencoder import MaeConfig, build, pool_some
 from training.batches import drawn_ahead, read_windows
 from training.data import Session
 from training.distill_settings import DistillSettings
-from training.learner import begin_step, clipped, optimizers, refuse_not_finite
+from training.optimizing import begin_step, clipped, optimizers, refuse_not_finite
 from training.targets import Targets
 
 WINDOWS, HIDDEN = range(2)  # streams of random numbers of one step

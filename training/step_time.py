@@ -17,7 +17,8 @@ import torch
 from models.networks.flops import step_flops
 from models.networks.masked_autoencoder import PRESETS
 from training.batches import Batch, assemble
-from training.learner import Learner, learning_rate
+from training.learner import Learner
+from training.optimizing import learning_rate
 from training.processes import launch
 from training.settings import SETTINGS
 

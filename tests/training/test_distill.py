@@ -162,6 +162,7 @@ def test_another_teacher_is_not_gone_on_with(folder: Path, sessions: list[Sessio
     [
         ("[distillation]\nwidnows = 3", "widnows"),
         ("[distillation]\nwindows = 0", "windows = 0, expected 1 or more"),
+        ('[distillation]\noptimizer = "sgd"', "optimizer = 'sgd', expected one of"),
         ('[distillation]\nprecision = "16-true"', "precision = '16-true', expected one of"),
         ("[distillation]\nelectrode_dropout = 1.0", "expected a share below 1"),
         ("[network]\nbins = 256", "found bins = 256, expected the teacher's 128"),

@@ -23,8 +23,8 @@ from models.networks.masked_autoencoder import PRESETS, build
 from tests.training.sessions import CHANNELS, small_session
 from training.cross_session import CrossSession
 from training.data import Session, open_sessions
-from training.learner import groups, learning_rate, optimizers
 from training.losses import reconstruction
+from training.optimizing import groups, learning_rate, optimizers
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, pretrain, read_settings, train
 from training.settings import override, to_toml
 
