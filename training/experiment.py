@@ -40,13 +40,14 @@ from streaming.trigger import TriggerSettings
 from training.closed_loop import Row, Walked
 from training.experiment_numbers import numbers
 from training.experiment_plan import limits_of, make_plans, patterns_of, served_thresholds, thresholds_of, write_down
-from training.experiment_sessions import Job, believe, calibrate, decoder_of, in_order, run
+from training.experiment_sessions import Job, believe, calibrate, decoder_of, run
 from training.experiment_settings import ExperimentSettings
 from training.ideal_gate import gate_alike
 from training.live_session import Live
 from training.live_session import walked as of_live
 from training.recalibration import recalibration
 from training.rigs import refuse_stranger
+from training.workers import in_order
 
 CALIBRATION = 5_000
 SERVED_HOP_S = 0.01  # that of a service which was asked for none

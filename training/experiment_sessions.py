@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +22,6 @@ from training.recalibration import BeforeTrial, Recalibrated, before_trials
 from training.rigs import BroadbandRig, EnvelopeRig
 
 EXCERPT_S = 75.0
-Work = TypeVar("Work")
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +67,3 @@ def run(job: Job) -> Walked:
 
 def believe(job: Job) -> NDArray[np.float64]:
     return believed(job.participant, job.seconds, job.settings.hop_bins)
-
-
-def in_order(work: Callable[[Work], Done], jobs: Sequence[Work], cores: int) -> Iterator[Done]:
-    """In order. Processes are begun anew, not forked: ONNX Runtime has threads. Ctrl-C is the parent's to answer."""
-    if cores <= 1 or len(jobs) == 1:
-        yield from map(work, jobs)
-        return
-    with ExitStack() as stack:
-        with _ctrl_c_held():
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(min(cores, len(jobs))))
-        yield from pool.imap(work, jobs)
-
-
-@contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """What begins meanwhile never hears Ctrl-C, from its first import; one that comes meanwhile is answered at the end.
-    Windows has no such mask: there everybody hears it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -26,9 +26,9 @@ from training.evaluation.settings import Measures, Simulated
 from training.evaluation.steps import Step, core_seconds
 from training.evaluation.study import check, network, settings
 from training.evaluation.work import Work, beside, do, do_chain, simulated
-from training.experiment_sessions import in_order
 from training.pretrain import PretrainSettings, load_encoder
 from training.report.write import write_report
+from training.workers import in_order
 
 POLL_S = 1.0
 

@@ -23,7 +23,7 @@ from training.evaluation.steps import core_seconds
 from training.evaluation.student import READ_BY_TEACHERS, STUDENT, TEACHER, Distilled, StudentWork, scored
 from training.evaluation.study import check
 from training.evaluation.work import do
-from training.experiment_sessions import in_order
+from training.workers import in_order
 
 ROWS = (TEACHER, STUDENT, READ_BY_TEACHERS)
 KEPT = ("balanced_accuracy", "interval", "efficiency", "auc", "brier", "trials", "perceived")

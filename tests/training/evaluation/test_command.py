@@ -51,6 +51,8 @@ def test_the_result_holds_every_row_and_the_page_every_section(out: Path) -> Non
     result = json.loads((out / "result.json").read_text())
     (who,) = result["participants"]
     assert who == "power-9"
+    taken = [json.loads(line)["seconds"] for line in (out / "cache" / who / "seconds.jsonl").read_text().splitlines()]
+    assert result["core_seconds"] == round(sum(taken)) > 0
     for probes in result["together"]["power, every control"].values():
         for numbers in probes.values():
             rows = numbers["rows"]["new sessions"]
