@@ -3,7 +3,7 @@
 Opset 23 keeps RMSNormalization and Attention as single operators (8 % faster than their decomposition). A probe is a
 scaler, a logistic regression and Platt's calibration; all three are affine in the embedding up to the last sigmoid, so
 they fold into one weight vector per probe. It is multiplied and summed, not a MatMul, and so stays float32 in the int8
-file. So does a learned pooling, told by its nodes' names: it takes products of what the encoder gives.
+file. So does a learned pooling, told by its nodes' names: it squares what the encoder gives.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from training.evaluation.slow import KEPT, SlowMap
 from training.resting import Pairs
 
 DIRECTIONS = 8  # of a token, kept at each place
-PRODUCTS = 24  # components, whose products are taken
+SQUARES = 24  # components, whose squares are taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
 BATCH = 32
 SHRINKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance
@@ -76,7 +76,7 @@ def learn_places(latents: Tensor, visible: Tensor, channels: int) -> Places:
     directions = _leading(away, DIRECTIONS)
     places = by_place(latents, visible, usual, directions, channels)
     centre = places.mean(dim=0)
-    components = _leading(places - centre, PRODUCTS)
+    components = _leading(places - centre, SQUARES)
     components = components / ((places - centre) @ components).std(dim=0)
     return Places(*(value.numpy() for value in (usual, directions, centre, components)))
 

@@ -2,7 +2,7 @@
 
 A mean over tokens forgets what is quadratic (the size of a wave) and what is weighted by place, and it spreads what is
 left over a hundred dimensions, each of which costs answers. So more is kept of a window at first: mean and spread of
-the tokens, and the products of a few components of where on the array they depart from their usual. Of that only the
+the tokens, and the squares of a few components of where on the array they depart from their usual. Of that only the
 directions are kept that are still the same a moment later. All is learned from resting activity, without answers
 (training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
 
@@ -37,11 +37,9 @@ def by_place(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor
     return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
 
 
-def products(places: Tensor, centre: Tensor, components: Tensor) -> Tensor:
-    """Of each two components of the places, (n, some · (some + 1) / 2)."""
-    component = (places - centre) @ components
-    i, j = torch.triu_indices(component.shape[1], component.shape[1])
-    return component[:, i] * component[:, j]
+def squares(places: Tensor, centre: Tensor, components: Tensor) -> Tensor:
+    """Of the components of the places, (n, some)."""
+    return ((places - centre) @ components).square()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +56,9 @@ class Places:
 def features(
     latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, centre: Tensor, components: Tensor
 ) -> Tensor:
-    """What slow directions are sought in, by the fields of `Places`: mean, spread and products, (n, features)."""
+    """What slow directions are sought in, by the fields of `Places`: mean, spread and squares, (n, features)."""
     places = by_place(latents, visible, usual, directions, len(centre) // directions.shape[1])
-    return torch.cat([mean_and_spread(latents, visible), products(places, centre, components)], dim=1)
+    return torch.cat([mean_and_spread(latents, visible), squares(places, centre, components)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from training.evaluation.slow import SlowMap
 from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
-from training.slow_pooling import steady
+from training.slow_pooling import DIRECTIONS, SQUARES, steady
 
 Question = tuple[str, str]  # protocol (threshold, psychometric) and probe (prestimulus, evoked)
 OF_MAE = ("mae", "electrodes_removed", "electrodes_permuted")  # one encoder, other windows
@@ -74,7 +74,8 @@ class Subject:
         return self.folder / f"unlabelled-{key(self.rest.name, self.measures.components)}.npz"
 
     def resting_file(self, name: str) -> Path:
-        return self.folder / f"resting-{name}-{key(self._weights(name).name, name == 'untrained', self.rest.name)}.npz"
+        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, SQUARES)
+        return self.folder / f"resting-{name}-{known}.npz"
 
     def embedded_file(self, question: Question, name: str) -> Path:
         asked = self.measures.removed_electrodes if name == "electrodes_removed" else None

@@ -101,7 +101,7 @@ def test_poolings_are_what_they_say(encoder):
     with torch.no_grad():  # the registers are those that the encoder leaves out
         whole, _ = encoder(torch.from_numpy(trials.windows), torch.from_numpy(trials.usable))
     assert np.allclose(latents, whole, atol=1e-6)
-    assert found["place"].shape[1] == 128 + 24 * 25 // 2
+    assert found["place"].shape[1] == 128 + 24
     assert np.allclose(found["place"][:, :128], found["mean_and_spread"], atol=1e-6)
 
 
