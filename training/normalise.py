@@ -33,19 +33,21 @@ class Normalising:
         self._normaliser = Normaliser(self._settings, self._channels)
         self._seen = np.zeros(self._channels, np.int64)  # usable bins of each channel
 
-    def push(self, envelope_uv: NDArray[np.float32], usable: NDArray[np.bool_]) -> Block:
+    def push(self, envelope_uv: NDArray[np.float32] | None, usable: NDArray[np.bool_]) -> Block:
+        """Without envelopes z is not computed, and 0."""
         good = np.flatnonzero(usable.any(axis=1))
         since = np.diff(good, prepend=-1 - self._bad_bins) - 1
         anew = good[(since > self._longest) & ((np.arange(len(good)) > 0) | self._heard)]
-        z, vouched = np.empty(envelope_uv.shape, np.float32), np.empty(usable.shape, bool)
+        z, vouched = np.zeros(usable.shape, np.float32), usable.copy()
         for first, end in zip([0, *anew], [*anew, len(z)], strict=True):
             if first in anew:
                 self._begin()
             part = usable[first:end]
-            z[first:end] = self._normaliser.push(envelope_uv[first:end], part.any(axis=1), part)
-            seen = self._seen + np.cumsum(part, axis=0)
-            vouched[first:end] = part & (seen >= self._history)
-            self._seen = seen[-1] if len(seen) else self._seen
+            if envelope_uv is not None:
+                z[first:end] = self._normaliser.push(envelope_uv[first:end], part.any(axis=1), part)
+            if (self._seen < self._history).any():  # else there is nothing to count, which takes longer than all the rest
+                vouched[first:end] &= self._seen + np.cumsum(part, axis=0) >= self._history
+            self._seen += part.sum(axis=0)
         self._heard |= len(good) > 0
         self._bad_bins = len(z) - 1 - int(good[-1]) if len(good) else self._bad_bins + len(z)
         return z, vouched
@@ -81,9 +83,7 @@ def settled(usable: NDArray[np.bool_], chain: ChainSettings) -> NDArray[np.bool_
     if needs_statistics(chain.to_dict()):
         return usable
     normalising = Normalising(chain.normaliser, usable.shape[1], longest_bins(chain))
-    still = np.zeros((BLOCK_BINS, usable.shape[1]), np.float32)
-    blocks = (usable[at] for at in blocks_of(len(usable)))
-    return np.concatenate([normalising.push(still[: len(block)], block)[1] for block in blocks])
+    return np.concatenate([normalising.push(None, usable[at])[1] for at in blocks_of(len(usable))])
 
 
 def blocks_of(bins: int) -> Iterator[slice]:
