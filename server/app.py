@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.problems
+from server.bundle_routes import bundle_routes
 from server.control import control
 from server.decoding import ProbeName
 from server.frames import Variant, encode, unpack
@@ -40,10 +41,6 @@ class Mask(BaseModel):
     masked: list[Annotated[int, Field(ge=1, strict=True)]] = Field(max_length=4096)
 
 
-class Activation(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 def create_app(service: Service, port: int) -> FastAPI:
     """The application. `port` is the one that is bound: only requests to it pass."""
 
@@ -55,6 +52,7 @@ def create_app(service: Service, port: int) -> FastAPI:
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(OriginGuard, port=port)
     app.include_router(control(service))
+    app.include_router(bundle_routes(service))
     server.problems.install(app)
     decode_slots = asyncio.Semaphore(4)
 
@@ -76,16 +74,6 @@ def create_app(service: Service, port: int) -> FastAPI:
     @app.get("/v1/status")
     async def status() -> Response:
         return _json(service.status())
-
-    @app.get("/v1/models")
-    async def models() -> Response:
-        """Every bundle in the repository, and which one runs."""
-        return _json({"active": service.decoder.name, "models": await asyncio.to_thread(service.bundles.list)})
-
-    @app.post("/v1/models/{name}/activate")
-    async def activate(name: str, _: Activation | None = None) -> Response:
-        """Swap to NAME (its highest version) or NAME@VERSION between two windows."""
-        return _json({"active": await service.activate(name)})
 
     @app.get("/v1/predictions")
     async def predictions(

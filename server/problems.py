@@ -17,6 +17,10 @@ from models.errors import BundleFault, Fault, OperatorFault
 MEDIA_TYPE = "application/problem+json"
 
 
+class Conflict(OperatorFault):
+    """Not in this state."""
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """One problem: `title` is the status in words, `detail` what was found, what was expected and the mend."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
@@ -35,6 +39,8 @@ def install(app: FastAPI) -> None:
         return problem(422, "; ".join(_sentence(entry) for entry in error.errors()))
 
     async def from_fault(_: Request, error: Exception) -> Response:
+        if isinstance(error, Conflict):
+            return problem(409, str(error))
         if isinstance(error, OperatorFault):
             return problem(422, str(error))
         if isinstance(error, BundleFault):

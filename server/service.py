@@ -21,6 +21,7 @@ from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
 from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
+from server.swap import Swap
 from streaming.answers import Answers
 from streaming.events import Report, Stimulation
 from streaming.live import LiveDecoder, LiveStatus, MarkerSeen
@@ -83,6 +84,7 @@ class Service:
         self._newest: Prediction | None = None
         self.hits = Hits()
         self.answers = _answers(decoder)
+        self.swap = Swap(self, clock)
         self.controls = ThreadPoolExecutor(4, "control")  # a stop never queues behind a decode request
         self._ending = threading.Event()
 
@@ -125,6 +127,7 @@ class Service:
         finally:
             tick.cancel()
             await self.make_safe()
+            await self.swap.close()
             self._loop = None
             await asyncio.to_thread(self.live.stop, ENDS_S)
             self.controls.shutdown(wait=False)
@@ -186,16 +189,11 @@ class Service:
         """The body of GET /v1/trigger."""
         return {**self.gate.status(), "hits": self.hits.table()}
 
-    async def activate(self, name: str) -> str:
-        """Open, check and warm another bundle beside the running one, then swap between two windows; disarms."""
-        decoder = await asyncio.to_thread(self.bundles.open, name)
-        await self.control(self.gate.disarm, f"bundle {decoder.name} is activated")
-        self.journal.write("bundle", {"name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256})
+    def take_over(self, decoder: OnnxDecoder) -> None:
+        """Decode with another bundle from the next window on."""
         self.live.activate(decoder)
         self.decoder = decoder
         self.answers = _answers(decoder)
-        log.info("model %s is active", decoder.name)
-        return decoder.name
 
     def decode(self, body: bytes, npy: bool, probe: ProbeName) -> dict[str, Any]:
         """Answer POST /v1/decode, on a worker thread and on a session of its own."""
@@ -265,6 +263,7 @@ class Service:
         self.answers.predicted(prediction)
         self.predictions.publish(prediction)
         self.latency.push(prediction.latency_ms)
+        self.swap.predicted(prediction)
         self._uncounted.append(prediction)
 
     def _withdraw(self, first_sample: int, last_sample: int) -> None:
@@ -278,6 +277,7 @@ class Service:
         while True:
             try:
                 self.tick(count)
+                await self.swap.tick()
             except Exception:  # a display that fails must not take the rest with it
                 log.exception("the status could not be published")
             count += 1

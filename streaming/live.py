@@ -25,8 +25,9 @@ from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, Strea
 from streaming.events import Report, Stimulation
 from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
-from streaming.pipeline import Due, Pipeline
+from streaming.pipeline import DecodingSettings, Due, Pipeline
 from streaming.predictions import Mode, Prediction
+from streaming.shadow import Shadow
 from streaming.signal.chain import SignalChain
 from streaming.signal.design import signal_delay_s
 from streaming.signal.settings import ChainSettings, NormaliserSettings
@@ -99,7 +100,7 @@ class LiveDecoder:
 
     Args:
         source: where samples come from; only the decode thread touches it.
-        decoder: a running bundle; `activate` swaps it between two windows.
+        decoder: a running bundle; `activate` swaps it between two windows, `shadow` has another decode beside it.
         settings: see LiveSettings.
         sinks: called with each prediction, on the decode thread, in order; they must not wait.
         decide: called with each prediction before any sink; the trigger's id where a pulse of our own left, whose
@@ -133,6 +134,7 @@ class LiveDecoder:
         self._seq = itertools.count()
         self._status = LiveStatus()
         self._pipeline: Pipeline | None = None
+        self._shadow: Shadow | None = None
         self._operator_mask: NDArray[np.bool_] | None = None
         self._predictions = self._skipped = self._late = 0
         self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
@@ -152,8 +154,22 @@ class LiveDecoder:
         self._thread.join()
 
     def activate(self, decoder: Decoder) -> None:
-        """Decode with another bundle from the next stream or window on; a new chain starts with it."""
+        """Decode with another bundle from the next stream or window on. One that reads the same windows misses none;
+        for any other a new chain starts, which has to settle."""
         self._decoder = decoder
+
+    def reads_the_same(self, decoder: Decoder) -> bool:
+        """Whether this bundle would read the very windows that are decoded now; False while there is no stream.
+
+        Raises:
+            Fault: it cannot be served on this stream.
+        """
+        pipeline = self._pipeline
+        return pipeline is not None and self._settings_of(decoder, pipeline.info).same_windows(pipeline.settings)
+
+    def shadow(self, shadow: Shadow | None) -> None:
+        """Show each decoded window to this one, too, from the next on; None: to nobody."""
+        self._shadow = shadow
 
     def set_mask(self, usable: NDArray[np.bool_]) -> int:
         """The operator's usable channels, bool (channels,). Returns the sample index from which it holds.
@@ -231,10 +247,12 @@ class LiveDecoder:
             if pipeline is None or chunk.epoch != epoch or decoder is not self._decoder:
                 if chunk.epoch != epoch:
                     trains.clear()
+                before = pipeline if chunk.epoch == epoch else None
                 decoder, epoch = self._decoder, chunk.epoch
-                pipeline = self._pipeline = self._begin(decoder)
-                self._began(self._decoding(pipeline, decoder, chunk))
-                pipeline.inherit(trains, chunk.first_sample)
+                pipeline = self._pipeline = self._begin(decoder, before)
+                self._began(self._decoding(pipeline, decoder, chunk, pipeline is before))
+                if pipeline is not before:
+                    pipeline.inherit(trains, chunk.first_sample)
             for sample, marker in source.markers():
                 if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
                     source.counters.malformed_markers += 1
@@ -260,22 +278,28 @@ class LiveDecoder:
             for window in due:
                 self._emit(pipeline, decoder, window, chunk, filtered, skipped)
 
-    def _begin(self, decoder: Decoder) -> Pipeline:
-        """A new pipeline, warm, for a new stream or a new bundle."""
+    def _settings_of(self, decoder: Decoder, info: StreamInfo) -> DecodingSettings:
+        one = self._settings
+        return decoding_settings(decoder.manifest, info, one.mode, one.hop_s, one.participant)
+
+    def _begin(self, decoder: Decoder, before: Pipeline | None) -> Pipeline:
+        """A new pipeline, warm, for a new stream or bundle; the one `before` where the bundle reads its windows."""
         info = self._source.info
         manifest = decoder.manifest
-        settings = decoding_settings(
-            manifest, info, self._settings.mode, self._settings.hop_s, self._settings.participant
-        )
+        settings = self._settings_of(decoder, info)
+        reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
+        if reason:
+            log.warning("probabilities are null: %s", reason)
+        if before is not None and settings.same_windows(before.settings):
+            before.read_by(settings)
+            self._status = replace(self._status, not_calibrated=reason)
+            return before
         mask = self._operator_mask
         if mask is not None and len(mask) != info.n_channels:
             mask = None
         if mask is not None:
             log.info("the operator's channel mask holds here too, from the first sample on: %d usable", mask.sum())
         pipeline = Pipeline(settings, info, self._next_seq, mask)
-        reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
-        if reason:
-            log.warning("probabilities are null: %s", reason)
         self._status = replace(
             self._status,
             state="warming",
@@ -288,7 +312,7 @@ class LiveDecoder:
         )
         return pipeline
 
-    def _decoding(self, pipeline: Pipeline, decoder: Decoder, chunk: Chunk) -> Decoding:
+    def _decoding(self, pipeline: Pipeline, decoder: Decoder, chunk: Chunk, continues: bool) -> Decoding:
         """What is decoded from this chunk on."""
         info, manifest, settings = pipeline.info, decoder.manifest, self._settings
         return Decoding(
@@ -309,6 +333,7 @@ class LiveDecoder:
             first_sample=chunk.first_sample,
             first_time=self._time_of(chunk, chunk.first_sample),
             first_row_sha256=row_sha256(chunk.samples_uv[0]),
+            continues=continues,
         )
 
     def _emit(
@@ -323,6 +348,9 @@ class LiveDecoder:
             sink(prediction)
         self._predictions += 1
         self._last_prediction_time = prediction.sample_time
+        shadow = self._shadow
+        if shadow is not None and prediction.embedding is not None:
+            shadow.look(pipeline, prediction)
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers

@@ -38,6 +38,7 @@ class Decoding:
     first_sample: int = field(default=0, compare=False)
     first_time: float = field(default=0.0, compare=False)  # of that sample, as `sample_time`
     first_row_sha256: str = field(default="", compare=False)  # its values, by which a recording of it is recognised
+    continues: bool = field(default=False, compare=False)  # another bundle reads the windows of the same chain
 
 
 def why_not_calibrated(manifest: Manifest, info: StreamInfo, participant: str | None = None) -> str | None:

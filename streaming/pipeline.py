@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,11 @@ class DecodingSettings:
     hop_bins: int = 10
     mask: NDArray[np.bool_] | None = None  # the channels that the bundle was fitted with
     frozen: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def same_windows(self, other: DecodingSettings) -> bool:
+        """Whether a bundle of these settings reads the very windows that one of the others reads."""
+        told = [(one.chain, one.n_channels, one.n_bins, one.mode, one.hop_bins) for one in (self, other)]
+        return told[0] == told[1] and _equal(self.mask, other.mask) and _equal(self.frozen, other.frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,14 @@ class Pipeline:
         onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)
         return onset_bin + EVOKED_START_BINS + self.settings.n_bins - 1
 
+    def read_by(self, settings: DecodingSettings) -> None:
+        """Another bundle reads the same windows from the next one on (`DecodingSettings.same_windows`)."""
+        self.settings = settings
+
+    def copy_window(self, window: NDArray[np.float32], usable: NDArray[np.bool_]) -> None:
+        """What was decoded last, (channels, bins) and (channels,)."""
+        window[:], usable[:] = self._window, self._usable
+
     def set_mask(self, usable: NDArray[np.bool_], from_sample: int) -> int:
         """The operator's usable channels, bool (channels,), on top of the bundle's; returns the sample from which they
         hold. A replay that gives the same mask with that sample gives the same numbers."""
@@ -269,6 +283,13 @@ class Pipeline:
             latency,
             full_history,
         )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Arrays, or pairs of them, or none."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def _unit_statistics(n_channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -45,7 +45,7 @@ class Normalising:
             part = usable[first:end]
             if envelope_uv is not None:
                 z[first:end] = self._normaliser.push(envelope_uv[first:end], part.any(axis=1), part)
-            if (self._seen < self._history).any():  # else there is nothing to count, which takes longer than all the rest
+            if (self._seen < self._history).any():  # else there is nothing to count, and counting takes long
                 vouched[first:end] &= self._seen + np.cumsum(part, axis=0) >= self._history
             self._seen += part.sum(axis=0)
         self._heard |= len(good) > 0

@@ -120,6 +120,11 @@ class Replay:
         self._advance(about["after_seq"])
         if about["mode"] != "continuous":
             raise OperatorFault(f"run {self._session.run_id} decoded in {about['mode']} mode: nothing fires there")
+        if about.get("continues"):  # the same chain, and so the same windows
+            self._about = about
+            if self._windows is not None:
+                self._windows.go_on(connection, self._open(about))
+            return
         same = self._about is not None and self._about["epoch"] == about["epoch"]
         first = find(connection, self._recording, self._windows if same else None)
         self._about, self._windows = about, None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decoder import Decoder
+from models.errors import OperatorFault
 from server.journal.session import Connection, Mask, Train
 from streaming.chunk import Chunk
 from streaming.live import EXPECT_S, TRAINS_KEPT
@@ -52,9 +53,7 @@ class Windows:
         self._pipeline = Pipeline(settings, info, next_seq, mask)
         inherited = [(train.sample, train.stimulation) for train in connection.inherited[-TRAINS_KEPT:]]
         self._pipeline.inherit(inherited, about["first_sample"])
-        told: list[tuple[int, Train | Mask]] = [(train.before_sample, train) for train in connection.trains]
-        told += [(mask.from_sample, mask) for mask in connection.masks]
-        self._told = deque(sorted(told, key=lambda one: one[0]))
+        self._told = deque(_told(connection))
         self.ahead = first - about["first_sample"]  # by so much the recording counts further than the service did
         self._reader = SampleReader(recording, first)
         self._due: deque[Due] = deque()
@@ -79,6 +78,16 @@ class Windows:
             time = self._about["first_time"] + (newest - self._about["first_sample"]) / self._rate_hz
             self._due += self._pipeline.push(Chunk(samples_uv, first, time, time, epoch))
         return self._due.popleft()
+
+    def go_on(self, connection: Connection, decoder: Decoder) -> None:
+        """Another bundle reads the windows of the same chain."""
+        pipeline = self._pipeline
+        settings = decoding_settings(decoder.manifest, pipeline.info, hop_s=connection.about["hop_s"])
+        if not settings.same_windows(pipeline.settings):
+            raise OperatorFault(f"bundle {decoder.name} is not the one that ran: it reads other windows")
+        pipeline.read_by(replace(settings, calibrated=not connection.about["not_calibrated"]))
+        self._decoder = decoder
+        self._told.extend(_told(connection))
 
     def _tell(self, one: Train | Mask) -> None:
         if isinstance(one, Train):
@@ -107,6 +116,13 @@ def find(connection: Connection, recording: Recording, before: Windows | None) -
     elif recording.began is not None:
         near_s = connection.wall_s - recording.began.timestamp()
     return find_row(recording, about["first_row_sha256"], near_s)
+
+
+def _told(connection: Connection) -> list[tuple[int, Train | Mask]]:
+    """What was told while it lasted, by the sample before which it was."""
+    told: list[tuple[int, Train | Mask]] = [(train.before_sample, train) for train in connection.trains]
+    told += [(mask.from_sample, mask) for mask in connection.masks]
+    return sorted(told, key=lambda one: one[0])
 
 
 def _usable(mask: Mask, n_channels: int) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -80,6 +81,7 @@ class FakeLive:
         self.usable = np.ones(CHANNELS, bool)
         self.started = self.stopped = 0
         self.activated: list[str] = []
+        self.shadowed: Any = None
         self.said = 0
 
     def start(self) -> None:
@@ -127,3 +129,18 @@ class FakeLive:
 
     def activate(self, decoder: Any) -> None:
         self.activated.append(decoder.name)
+
+    def reads_the_same(self, decoder: Any) -> bool:
+        return self.state == "running"
+
+    def shadow(self, shadow: Any) -> None:
+        self.shadowed = shadow
+
+    def show(self, count: int, probability: float = 0.5) -> None:
+        """So many windows to whoever shadows, each once it has done with the one before."""
+        pipeline: Any = SimpleNamespace(copy_window=lambda window, usable: usable.fill(True))
+        for k in range(count):
+            self.shadowed.look(pipeline, prediction(k, probability=probability))
+            until = time.monotonic() + 5
+            while self.shadowed._busy and not self.shadowed._problem and time.monotonic() < until:
+                time.sleep(0.0005)

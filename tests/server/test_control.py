@@ -88,12 +88,16 @@ class Loop(Running):
         if origin is not None:
             sent["Origin"] = self.origin if origin == "ours" else origin
         data = json.dumps({} if body is None else body).encode()
-        request = urllib.request.Request(f"{self.origin}/v1/trigger{path}", data, sent, method=method)
+        path = path if path.startswith("/v1/") else f"/v1/trigger{path}"
+        request = urllib.request.Request(f"{self.origin}{path}", data, sent, method=method)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
+
+    def post_to(self, path: str, **body: Any) -> Any:
+        return self.ask("POST", path, body)
 
     def post(self, path: str, **body: Any) -> Any:
         return self.ask("POST", path, body)
@@ -320,16 +324,29 @@ def test_a_marker_storm(loop):
     assert within(5.0, lambda: loop.gate._journal.healthy)
 
 
-def test_another_bundle_disarms_and_is_written_down(loop):
+def test_a_bundle_is_never_changed_while_armed_and_a_change_is_written_down(loop):
     loop.arm()
-    request = urllib.request.Request(
-        f"{loop.origin}/v1/models/fake@2/activate",
-        b"{}",
-        {"Content-Type": "application/json", "Origin": loop.origin},
-        method="POST",
-    )
-    urllib.request.urlopen(request, timeout=5).close()
+    status, answer = loop.post_to("/v1/models/fake@2/activate")
+    assert (status, answer["detail"]) == (409, "the trigger is armed: no bundle is changed under it; disarm first")
+    assert loop.state() in ("ARMED", "REFRACTORY")
+    loop.gate.decoding(replace(DECODING, bundle_sha256="c" * 64))  # however it came about
+    assert loop.get("/v1/trigger")["because"] == "another stream or bundle"
+    loop.gate.shadow()
+    assert loop.post_to("/v1/models/fake@2/activate") == (200, {"active": "fake@2"})
     assert loop.get("/v1/trigger")["because"] == "bundle fake@2 is activated"
+
+
+def test_arming_ends_a_shadow(loop):
+    assert loop.post_to("/v1/models/fake@2/activate", shadow_s=60)[0] == 202
+    loop.arm()
+    assert within(2.0, lambda: loop.get("/v1/models")["candidate"] is None)
+    assert loop.get("/v1/models")["last"]["why"] == "the trigger is armed"
+    assert loop.get("/v1/models")["active"] == "fake@1"
+    assert loop.state() in ("ARMED", "REFRACTORY")
+
+
+def test_a_change_of_the_bundle_is_in_the_journal(loop):
+    loop.post_to("/v1/models/fake@2/activate")
     loop.gate.decoding(replace(DECODING, bundle_sha256="c" * 64))
     loop.stop()
     kinds = [row.kind for row in rows(loop.journal)]

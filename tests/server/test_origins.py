@@ -28,7 +28,7 @@ HOSTS = ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000"]
 FOREIGN_HOSTS = ["", "evil.example", "evil.example:8000", "127.0.0.1", "127.0.0.1:8001", "localhost.evil.example:8000"]
 CHANGES = [
     ("PUT", "/v1/channels"),
-    ("POST", "/v1/models/fake/activate"),
+    *(("POST", f"/v1/models/{word}") for word in ("fake/activate", "rollback", "drop")),
     ("PUT", "/v1/trigger"),
     *(("POST", f"/v1/trigger/{word}") for word in ("arm", "confirm", "heartbeat", "shadow", "clear")),
 ]

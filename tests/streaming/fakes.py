@@ -45,13 +45,14 @@ def manifest(channels: int = 4, chain: ChainSettings = QUICK, **changes: Any) ->
 
 @dataclass
 class MeanDecoder:
-    """Embedding: mean z of each channel; probability: sigmoid of their mean. `bad` plays a broken network."""
+    """Embedding: mean z of each channel; probability: sigmoid of `slope` times their mean. `bad`: a broken network."""
 
     manifest: Any = field(default_factory=manifest)
     name: str = "fake@1"
     provider: str = "cpu"
     precision: str = "float32"
     bad: bool = False
+    slope: float = 1.0
     n_bins: int = 128
     calls: int = 0
 
@@ -64,7 +65,7 @@ class MeanDecoder:
         embedding = window.mean(axis=1)
         if self.bad:
             embedding = embedding * np.nan
-        value = float(1 / (1 + np.exp(-embedding.mean())))
+        value = float(1 / (1 + np.exp(-self.slope * embedding.mean())))
         return Decoded(embedding, value, value)
 
 

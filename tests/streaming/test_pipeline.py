@@ -238,9 +238,11 @@ def test_a_channel_that_dies_and_a_train_are_told_alike_in_any_chunks() -> None:
     assert agree(live([(60000, TRAIN), *chunks(x, list(range(0, len(x), 450)))])[0], marked) > 0
 
 
-def test_another_bundle_knows_of_the_train_that_runs() -> None:
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_another_bundle_knows_of_the_train_that_runs(goes_on: bool) -> None:
     x = with_train(broadband(1.5, 4), 20000)
-    first, second = MeanDecoder(), MeanDecoder(name="other@1")
+    chain = QUICK if goes_on else replace(QUICK, band_hz=(500.0, 4000.0))
+    first, second = MeanDecoder(), MeanDecoder(manifest(chain=chain), "other@1")
     items: list = [(20000, TRAIN), *chunks(x, list(range(0, len(x), 300)))]
     source = ListSource(items, stream())
     said: list[Prediction] = []
@@ -257,10 +259,67 @@ def test_another_bundle_knows_of_the_train_that_runs() -> None:
     decoder.join()
     (answer,) = said
     assert (answer.model, answer.trial) == ("other@1", 7)
-    assert "blanking" in answer.flags or "settling" in answer.flags
+    assert answer.flags == () if goes_on else "blanking" in answer.flags or "settling" in answer.flags
     assert decoder._pipeline is not None
     envelope = decoder._pipeline.chain.rings.plane(0, 760, 1400)
     assert envelope.max() < 40, "nothing of the artifact came through"
+
+
+def swapped(x: np.ndarray, second: MeanDecoder, at: int, markers: list | None = None) -> list[Prediction]:
+    """Chunks of 10 ms; before the one that begins with sample `at` the second bundle is activated."""
+    items: list = list(chunks(x, list(range(0, len(x), 300))))
+    for sample, marker in sorted(markers or [], key=lambda entry: entry[0], reverse=True):
+        items.insert(sample // 300, (sample, marker))
+    source, said = ListSource(items, stream()), []
+    decoder = LiveDecoder(source, MeanDecoder(), LiveSettings(), [said.append], clock=lambda: 0.0)
+    plain_read = source.read
+
+    def read(timeout_s: float) -> Chunk | None:
+        chunk = plain_read(timeout_s)
+        if chunk is not None and chunk.first_sample == at:
+            decoder.activate(second)
+        return chunk
+
+    source.read = read  # type: ignore[method-assign]
+    decoder.start()
+    decoder.join()
+    return said
+
+
+def test_a_bundle_that_reads_the_same_windows_takes_over_without_missing_one() -> None:
+    x = with_train(broadband(2.4, 4), 20000)
+    markers = [(20000, TRAIN)]
+    second = MeanDecoder(name="other@1", slope=2.0)
+    found = swapped(x, second, 36000, markers)
+    before, after = offline(x, markers), offline(x, markers, decoder=MeanDecoder(name="other@1", slope=2.0))
+    assert [p.seq for p in found] == list(range(len(before)))
+    assert [p.model for p in found] == ["fake@1"] * 120 + ["other@1"] * (len(found) - 120)
+    for p, q in zip(found, [*before[:120], *after[120:]], strict=True):
+        assert (p.last_sample, p.probability, p.flags) == (q.last_sample, q.probability, q.flags)
+    assert sum(p.probability is not None for p in found[120:]) > 100
+    assert before[-1].probability != after[-1].probability
+
+
+def test_a_bundle_that_reads_other_windows_settles_first() -> None:
+    second = MeanDecoder(manifest(chain=replace(QUICK, band_hz=(500.0, 4000.0))), "other@1")
+    found = swapped(broadband(2.4, 4), second, 36000)
+    assert [p.last_sample for p in found] == [300 * k - 1 for k in range(1, 241)]
+    assert all("settling" in p.flags for p in found[120:150])
+    assert found[-1].probability is not None
+
+
+def test_which_bundle_reads_the_same_windows() -> None:
+    one, other = manifest(), manifest(full_name="b@2", min_usable_channels=1)
+    masked = manifest(array=SimpleNamespace(**vars(one.array) | {"masked": (2,)}))
+    statistics = SimpleNamespace(median_uv=[1.0] * 4, mad_uv=[1.0] * 4)
+    of = lambda made: decoding_settings(made, stream())  # noqa: E731
+    assert of(one).same_windows(of(other))
+    assert not of(one).same_windows(of(masked))
+    assert not of(one).same_windows(replace(of(one), n_bins=256))
+    frozen = replace(of(one), frozen=(np.ones(4), np.ones(4)))
+    assert frozen.same_windows(replace(of(one), frozen=(np.array(statistics.median_uv), np.ones(4))))
+    assert not frozen.same_windows(of(one))
+    assert not frozen.same_windows(replace(of(one), frozen=(np.ones(4), 2 * np.ones(4))))
 
 
 @pytest.mark.parametrize(
@@ -296,10 +355,10 @@ def test_a_marker_of_the_far_future_is_counted_and_ignored() -> None:
 def test_a_mask_that_was_refused_is_not_applied_later() -> None:
     x = broadband(0.5, 4)
     decoder = LiveDecoder(ListSource([], stream()), MeanDecoder())
-    decoder._status = decoder._begin(MeanDecoder()) and decoder._status  # a stream is known, and no samples come
+    decoder._status = decoder._begin(MeanDecoder(), None) and decoder._status  # a stream is known, and no samples come
     with pytest.raises(OperatorFault, match="no samples arrive"):
         decoder.set_mask(np.array([True, False, True, True]))
-    pipeline = decoder._begin(MeanDecoder())
+    pipeline = decoder._begin(MeanDecoder(), None)
     decoder._answer(pipeline)
     pipeline.push(chunks(x, [])[0])
     assert pipeline.chain.usable.all()

@@ -1,0 +1,173 @@
+"""A bundle takes over by shadow and probation, over HTTP; and leaves again where its outputs turn bad."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from models.decoder import Decoded
+from models.errors import BundleFault
+from server.app import create_app
+from server.service import Service
+from server.settings import Settings
+from server.swap import WATCHED
+from streaming.predictions import Latency
+from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+
+BASE = "http://127.0.0.1:8000"
+
+
+class Wavering(FakeDecoder):
+    said = 0
+
+    def step(self, window: Any, usable: Any) -> Decoded:
+        self.said += 1
+        return replace(super().step(window, usable), prestimulus=1 / (1 + self.said % 7))
+
+
+class Bundles(FakeBundles):
+    def open(self, name: str | None) -> Any:
+        return Wavering(super().open(name).name)
+
+
+class Rig:
+    """The service on a clock of its own; `say` publishes predictions of the bundle that runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.live, self.bundles = FakeLive(), Bundles()
+        self.service = Service(self.live, FakeDecoder(), Settings(outlet=False), self.bundles, clock=lambda: self.now)
+        self.live.sink = self.service.hand_over
+        self.client = TestClient(create_app(self.service, 8000), base_url=BASE, headers={"origin": BASE})
+
+    def activate(self, name: str = "fake@2", **body: Any) -> Any:
+        return self.client.post(f"/v1/models/{name}/activate", json=body)
+
+    def say(self, count: int = 1, **changes: Any) -> None:
+        self.live.say(count, model=self.service.decoder.name, **changes)
+        self.client.get("/healthz")
+
+    def models(self) -> Any:
+        return self.client.get("/v1/models").json()
+
+    def within(self, condition: Any, seconds: float = 5.0) -> bool:
+        """The service's tick comes ten times a second, by the wall's clock."""
+        until = time.monotonic() + seconds
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.02)
+        return bool(condition())
+
+
+@pytest.fixture
+def rig():
+    one = Rig()
+    with one.client:
+        one.say()
+        yield one
+
+
+def test_shadow_then_promoted(rig):
+    answer = rig.activate(shadow_s=10)
+    assert answer.status_code == 202
+    assert answer.json()["active"] == "fake@1"
+    assert answer.json()["candidate"]["name"] == "fake@2"
+    rig.live.show(50)
+    told = rig.models()["candidate"]
+    assert (told["windows"], told["passed_by"], told["not_finite"]) == (50, 0, 0)
+    assert told["s_left"] == 10.0
+    assert told["correlation"] is None, "the running one said the same of all, so there is none"
+    assert rig.models()["active"] == "fake@1"
+    rig.now = 10.5
+    assert rig.within(lambda: rig.models()["active"] == "fake@2")
+    assert rig.live.activated == ["fake@2"]
+    assert rig.live.shadowed is None
+    last = rig.models()["last"]
+    assert (last["what"], last["why"], last["shadow"]["windows"]) == ("active", "after fake@1", 50)
+
+
+def test_a_shadow_that_saw_nothing_is_not_promoted(rig):
+    rig.activate(shadow_s=10)
+    rig.now = 10.5
+    assert rig.within(lambda: rig.models()["candidate"] is None)
+    assert rig.models()["active"] == "fake@1"
+    assert "it has seen 0 windows" in rig.models()["last"]["why"]
+
+
+def test_another_takes_the_place_of_a_candidate_and_none_can_be_dropped_twice(rig):
+    rig.activate(shadow_s=10)
+    first = rig.live.shadowed
+    rig.activate("fake@1", shadow_s=10)
+    assert rig.live.shadowed is not first
+    assert not first._thread.is_alive()
+    assert rig.client.post("/v1/models/drop", json={}).json() == {"active": "fake@1"}
+    assert rig.live.shadowed is None
+    refused = rig.client.post("/v1/models/drop", json={})
+    assert (refused.status_code, "found no bundle in shadow" in refused.json()["detail"]) == (409, True)
+
+
+def test_a_shadow_needs_windows_to_compare(rig):
+    rig.live.state = "waiting"
+    refused = rig.activate(shadow_s=10)
+    assert (refused.status_code, "nothing to compare" in refused.json()["detail"]) == (409, True)
+    for wrong in (-1, 3601, "NaN", None):
+        assert rig.activate(shadow_s=wrong).status_code == 422
+
+
+def test_rolled_back_on_command(rig):
+    assert rig.client.post("/v1/models/rollback", json={}).status_code == 409
+    before = rig.service.decoder
+    rig.activate()
+    assert rig.models()["before"] == "fake@1"
+    assert rig.client.post("/v1/models/rollback", json={}).json() == {"active": "fake@1"}
+    assert rig.service.decoder is before, "it was still open"
+    assert rig.models()["before"] is None
+    assert rig.client.post("/v1/models/rollback", json={}).status_code == 409
+
+
+def test_after_probation_its_memory_is_given_back_and_it_is_opened_again(rig):
+    before = rig.service.decoder
+    rig.activate()
+    rig.now = 61.0
+    assert rig.within(lambda: rig.service.swap._before is None)
+    assert rig.client.post("/v1/models/rollback", json={}).json() == {"active": "fake@1"}
+    assert rig.service.decoder is not before
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"flags": ("not_finite",), "embedding": None, "probability": None}, "were not finite"),
+        ({"probability": 0.5}, f"its last {WATCHED} probabilities were all the same"),
+        ({"latency_ms": Latency(0.4, 0.1, 12.0, 13.0)}, "took longer than the hop of 10 ms"),
+    ],
+)
+def test_rolled_back_by_itself(rig, changes, why):
+    rig.activate()
+    rig.say(WATCHED, **changes)
+    assert rig.within(lambda: rig.models()["active"] == "fake@1")
+    assert why in rig.models()["last"]["why"]
+    assert rig.live.activated == ["fake@2", "fake@1"]
+    rig.say(WATCHED, **changes)  # there is nothing to go back to: it is said by flags and /readyz alone
+    assert rig.models()["active"] == "fake@1"
+
+
+def test_broken_data_is_no_fault_of_the_bundle(rig):
+    rig.activate()
+    rig.say(2 * WATCHED, flags=("gap",), embedding=None, probability=None)
+    rig.say(2 * WATCHED)
+    assert rig.models()["active"] == "fake@2"
+
+
+def test_a_bundle_that_does_not_hold_changes_nothing(rig, monkeypatch):
+    def refuse(name: str) -> Any:
+        raise BundleFault(f"{name}: golden vectors do not hold")
+
+    rig.activate(shadow_s=60)
+    monkeypatch.setattr(rig.bundles, "open", refuse)
+    assert rig.activate("fake@1").status_code == 409
+    assert rig.models()["candidate"]["name"] == "fake@2"
+    assert rig.models()["active"] == "fake@1"
