@@ -18,6 +18,7 @@ from streaming.predictions import Mode, Prediction
 
 KEPT = 6000  # windows, a minute at the usual hop
 LEAST = 20  # windows, below which nothing is known of it
+HANGS_S = 1.0  # for one window
 SLOW_SHARE = 0.5  # of the hop, for half of the windows: as much again and the newest window would win over others
 
 
@@ -69,7 +70,7 @@ class Shadow:
         self._lock = threading.Lock()
         self._said = np.full((KEPT, 3), np.nan)  # running and own probability, milliseconds
         self._windows = self._passed_by = self._not_finite = 0
-        self._problem = ""
+        self._problem, self._since = "", 0.0
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
         self._thread.start()
 
@@ -79,14 +80,14 @@ class Shadow:
             self._passed_by += 1
             return
         pipeline.copy_window(self._window, self._usable)
-        self._running, self._busy = prediction.probability, True
+        self._running, self._since, self._busy = prediction.probability, time.perf_counter(), True
         self._wake.set()
 
     def stop(self) -> Seen:
-        """Ends its thread; the decoder is the caller's again. Returns what it did."""
+        """Ends its thread; the decoder is the caller's again, unless it hangs. Returns what it did."""
         self._ended = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(HANGS_S)
         return self.seen()
 
     def seen(self) -> Seen:
@@ -108,8 +109,12 @@ class Shadow:
             p50_ms=float(p50),
             p99_ms=float(p99),
             max_ms=float(most),
-            problem=self._problem,
+            problem=self._problem or self._hangs(),
         )
+
+    def _hangs(self) -> str:
+        for_s = time.perf_counter() - self._since
+        return f"its inference has taken {for_s:.1f} s so far" if self._busy and for_s > HANGS_S else ""
 
     def _run(self) -> None:
         while True:

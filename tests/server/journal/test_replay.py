@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from streaming.chunk import Chunk
 from streaming.trigger import TriggerSettings
 from tests.models.bundles import small_bundle
 from tests.server.journal.sessions import (
+    BUNDLES,
     EASY,
     LIMITS,
     SCALE_UV,
@@ -40,7 +42,7 @@ from tests.server.journal.sessions import (
     signal,
     told,
 )  # fmt: skip
-from tests.streaming.fakes import QUICK, RATE
+from tests.streaming.fakes import QUICK, RATE, MeanDecoder, manifest
 from training.record_file import recover
 from training.recorder import Recorder
 from training.spool import spool_of
@@ -166,6 +168,31 @@ def test_any_session_comes_out_to_the_bit(
     found = replayed(one, Kept(one, began))
     assert found.difference == ""
     assert found.notes == []
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_bundle_that_takes_over_in_shadow_comes_out_to_the_bit(tmp_path: Path, goes_on: bool) -> None:
+    """Its windows are decided on from the first on: nobody disarmed. A train and a mask fall on either side."""
+    chain = QUICK if goes_on else replace(QUICK, band_hz=(500.0, 4000.0))
+    second = MeanDecoder(manifest(chain=chain, manifest_sha256="5ea2", full_name="fake@2"), "fake@2", slope=1.5)
+    one = Played(
+        tmp_path,
+        signal(8.0),
+        {1.6: Played.shadow, 3.0: lambda one: one.mask(3), 4.0: lambda one: one.live.activate(second),
+         5.5: lambda one: one.mask(2), 6.0: Played.arm},
+        spans=[(0.2, 8.0)],
+        trains=[(3.9, 4.05), (5.0, 5.1)],
+        bundles=(BUNDLES[0], second),
+    ).play()  # fmt: skip
+    found = replayed(one)
+    assert (found.difference, found.notes) == ("", [])
+    assert found.would_fire >= 2
+    connections = [row.load() for row in told(one) if row.kind == "connection"]
+    assert [about["continues"] for about in connections] == [False, goes_on]
+    by_window = [row.load() for row in told(one) if row.kind in ("would_fire", "trigger")]
+    assert any(row["last_sample"] > connections[1]["first_sample"] for row in by_window)
+    altered = [row for row in told(one) if row.kind != "stimulation"]
+    assert replayed(one, altered=altered).difference != ""
 
 
 # What is not as it was
