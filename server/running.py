@@ -73,10 +73,10 @@ def arm(port: int) -> str:
     return str(ask(port, "POST", "/v1/trigger/confirm", {"confirm_token": token})["lease_token"])
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, every_s: float = 0.02) -> None:
     """Raises OperatorFault where the condition does not come true in time."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
             raise OperatorFault(f"the service was not ready within {seconds:g} s; is the machine overloaded?")
-        time.sleep(0.02)
+        time.sleep(every_s)

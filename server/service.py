@@ -17,6 +17,7 @@ from models.errors import OperatorFault
 from server.closed_loop import ClosedLoop, open_loop
 from server.decoding import ProbeName, WindowDecoder, read_windows
 from server.feed import Events, Predictions
+from server.heartbeat import LOOK_S, Heartbeat
 from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
@@ -85,6 +86,9 @@ class Service:
         self.hits = Hits()
         self.answers = _answers(decoder)
         self.swap = Swap(self, clock)
+        self.hangs = ""  # a sentence, while the decode thread does
+        self.dead = ""  # and one when it is given up, and the process must end
+        self.give_up: Callable[[], None] = lambda: None
         self.controls = ThreadPoolExecutor(4, "control")  # a stop never queues behind a decode request
         self._ending = threading.Event()
 
@@ -122,14 +126,16 @@ class Service:
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self.live.start()
         tick = asyncio.create_task(self._tick_forever())
+        beat = asyncio.create_task(self._watch_the_decoder())
         try:
             yield
         finally:
             tick.cancel()
+            beat.cancel()
             await self.make_safe()
             await self.swap.close()
             self._loop = None
-            await asyncio.to_thread(self.live.stop, ENDS_S)
+            await asyncio.to_thread(self.live.stop, 0.0 if self.dead else ENDS_S)
             self.controls.shutdown(wait=False)
 
     async def make_safe(self) -> None:
@@ -157,7 +163,8 @@ class Service:
     def not_ready(self, status: LiveStatus | None = None) -> list[str]:
         """Why /readyz says no; empty when it says yes. `status` is a snapshot that was just taken."""
         deadline_s = self.settings.deadline_s
-        return not_ready(
+        hangs = [self.hangs] if self.hangs else []
+        return hangs + not_ready(
             status or self.snapshot(),
             self._arrivals.silent_s(self._clock()),
             self.latency.late_share(deadline_s),
@@ -284,6 +291,26 @@ class Service:
             before = self._clock()
             await asyncio.sleep(TICK_S)
             self.metrics.loop_lag(self._clock() - before - TICK_S)
+
+    async def _watch_the_decoder(self) -> None:
+        """One that hangs is told and disarms; one that does not come back ends the process, for its supervisor."""
+        heartbeat = Heartbeat(self.settings.hop_s)
+        while not self.dead:
+            await asyncio.sleep(LOOK_S)
+            verdict = heartbeat.look(self.live.busy_since)
+            if verdict == "hangs" and not self.hangs:
+                self.hangs = f"the decoder has not moved for over {heartbeat.noticed_s:g} s: its inference hangs"
+                log.error("%s", self.hangs)
+                self.events.state("status", self.status())
+                self.controls.submit(self.gate.disarm, self.hangs)  # not awaited: whatever hangs may hold the gate
+            elif verdict == "moves" and self.hangs:
+                self.hangs = ""
+                log.warning("the decoder moves again")
+            elif verdict == "dead":
+                self.dead = f"{self.hangs}; the process ends, start it again (a supervisor does)"
+                log.critical("%s", self.dead)
+                self.journal.write("fault", {"reason": "decoder_hangs"})
+                self.give_up()
 
     def tick(self, count: int) -> None:
         """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status;

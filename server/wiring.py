@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -16,7 +18,7 @@ from typing import NoReturn
 import pylsl
 import uvicorn
 
-from models.errors import OperatorFault
+from models.errors import OperatorFault, RigFault
 from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
 from server.aside import log_aside
@@ -34,13 +36,14 @@ from streaming.sources.recording import open_recording
 
 # Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
 SWITCH_INTERVAL_S = 2e-4
+GIVEN_UP_S = 1.0  # for what is left to do once the decode thread hangs for good
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Everything that can be refused is refused before the first thread starts.
 
     Raises:
-        Fault: a port in use, a bundle that does not hold, a recording that is not there.
+        Fault: a port in use, a bundle that does not hold, a recording that is not there; an inference that hangs.
     """
     log_aside()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -64,10 +67,15 @@ def _serve(settings: Settings) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
+        server = make_server(service, port)
+        service.give_up = lambda: setattr(server, "should_exit", True)
         try:
-            make_server(service, port).run(sockets=[listener])  # a signal ends it in order, and is then raised again
+            server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
             close()
+        if service.dead:
+            _end_soon()
+            raise RigFault(service.dead)
 
 
 def make_server(service: Service, port: int) -> uvicorn.Server:
@@ -179,6 +187,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise OperatorFault(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
     return listener
+
+
+def _end_soon() -> None:
+    """With the status of a failure, whoever else hangs with the thread that does and would be waited for."""
+    last = threading.Timer(GIVEN_UP_S, os._exit, (1,))
+    last.daemon = True
+    last.start()
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:

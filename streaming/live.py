@@ -11,6 +11,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,7 @@ class LiveDecoder:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self.busy_since: float | None = None  # with the chunk at hand, monotonic; for whoever watches that it goes on
         self._seq = itertools.count()
         self._status = LiveStatus()
         self._pipeline: Pipeline | None = None
@@ -219,9 +221,11 @@ class LiveDecoder:
                     if self._source.wait(self._stop):
                         self._decode_stream()
                 except EndOfRecording:
+                    self.busy_since = None
                     self._say("ended", "")
                     return
                 except Fault as fault:
+                    self.busy_since = None
                     log.warning("%s", fault)
                     self._pipeline = None
                     self._say("waiting", str(fault))
@@ -229,6 +233,7 @@ class LiveDecoder:
             self._say("stopped", "")
         except Exception:
             log.exception("the decode thread failed: a defect of Phosphene, please report it")
+            self.busy_since = None
             self._pipeline = None
             self._say("failed", "the decode thread failed; see the log")
         finally:
@@ -241,9 +246,11 @@ class LiveDecoder:
         decoder, epoch = self._decoder, -1
         trains: deque[tuple[int, Stimulation]] = deque(maxlen=TRAINS_KEPT)  # for the next bundle on this stream
         while not self._stop.is_set():
+            self.busy_since = None
             chunk = source.read(READ_TIMEOUT_S)
             if chunk is None:
                 continue
+            self.busy_since = time.monotonic()
             if pipeline is None or chunk.epoch != epoch or decoder is not self._decoder:
                 if chunk.epoch != epoch:
                     trains.clear()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, path, pulse, stages
+from server.bench import files, hang, path, pulse, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -28,6 +28,8 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "path": lambda seconds: path.path(seconds),
     "pulse": lambda seconds: pulse.pulse(seconds),
     "fanout": lambda seconds: path.fanout(),
+    "swap": lambda seconds: swap.swap(),
+    "hang": lambda seconds: hang.hang(),
 }
 NEEDS_TRAIN = {"mua", "loader", "training"}
 

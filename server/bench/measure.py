@@ -63,6 +63,15 @@ class NoiseFloor:
         return percentiles(self._late_ms)
 
 
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process; NaN where the system does not tell it this way."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return float("nan")
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system and versions, and the date."""
     return {

@@ -103,10 +103,10 @@ def produce(stack: ExitStack, name: str) -> None:
     stack.enter_context(child("-m", "server.bench.producer", name, stderr=subprocess.DEVNULL))
 
 
-def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> None:
+def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> subprocess.Popen[Any]:
     """`phosphene serve` on the stream of this name."""
     source = ("--source", f"lsl:name='{name}'", "--port", str(port))
-    stack.enter_context(child("-m", "server.cli", "serve", *source, *options, stderr=subprocess.DEVNULL))
+    return stack.enter_context(child("-m", "server.cli", "serve", *source, *options, stderr=subprocess.DEVNULL))
 
 
 def _listen(port: int, seconds: float, subscribers: int) -> tuple[list[tuple[float, dict[str, float], float]], int]:

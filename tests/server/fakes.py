@@ -82,6 +82,7 @@ class FakeLive:
         self.started = self.stopped = 0
         self.activated: list[str] = []
         self.shadowed: Any = None
+        self.busy_since: float | None = None
         self.said = 0
 
     def start(self) -> None:
