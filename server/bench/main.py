@@ -50,12 +50,17 @@ def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:
         try:
             with console.status(row):
                 found["rows"][row] = ROWS[row](seconds)
+                drawn = found["rows"][row].pop("svg", None)
         except ImportError as missing:
             if rows or row not in NEEDS_TRAIN:
                 raise OperatorFault(f"bench {row}: {missing}; pip install 'phosphene[train]'") from missing
             console.print(f"{row}: left out, it needs the extra 'train'")
             continue
         console.print(_table(row, found["rows"][row]))
+        if drawn and out is not None:
+            picture = out.with_name(f"{out.stem}-{row}.svg")
+            picture.write_text(drawn)
+            console.print(f"written: {picture}")
     if out is not None:
         out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     return found

@@ -36,11 +36,11 @@ def interleaved(calls: dict[str, Callable[[int], object]], repeats: int, rounds:
 
 
 class NoiseFloor:
-    """A thread that only sleeps and wakes, every `period_s`: how late the machine itself is, in milliseconds."""
+    """A thread that only sleeps and wakes, every `period_s`: how late the machine itself is, in `late_ms`."""
 
     def __init__(self, period_s: float = 0.01) -> None:
         self._period_s = period_s
-        self._late_ms: list[float] = []
+        self.late_ms: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="noise-floor", daemon=True)
 
@@ -49,7 +49,7 @@ class NoiseFloor:
         while not self._stop.is_set():
             due += self._period_s
             time.sleep(max(0.0, due - time.perf_counter()))
-            self._late_ms.append((time.perf_counter() - due) * 1e3)
+            self.late_ms.append((time.perf_counter() - due) * 1e3)
 
     def __enter__(self) -> NoiseFloor:
         self._thread.start()
@@ -60,7 +60,7 @@ class NoiseFloor:
         self._thread.join()
 
     def percentiles_ms(self) -> dict[str, float]:
-        return percentiles(self._late_ms)
+        return percentiles(self.late_ms)
 
 
 def memory_mib(pid: int) -> float:
@@ -70,6 +70,15 @@ def memory_mib(pid: int) -> float:
     except OSError:
         return float("nan")
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds of a process so far, all of its threads; NaN where the system does not tell it this way."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def machine() -> dict[str, Any]:

@@ -10,49 +10,94 @@ import os
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, suppress
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 from pylsl import local_clock
 
 from models.errors import OperatorFault
 from server.bench.client import Client
-from server.bench.measure import NoiseFloor, percentiles
+from server.bench.histogram import histogram
+from server.bench.measure import NoiseFloor, cpu_s, memory_mib, percentiles
 from server.running import child, free_port, status, wait_for
 
-HOP_S = 0.01
+STAGES = ("signal", "queue", "inference", "total")
+LOST = ("lost_samples", "gaps", "backlog_samples", "reconnects")
+SCRAPE_S = 5.0
+TELL = 100  # frames
 
 
 def path(seconds: float = 60.0, subscribers: int = 1) -> dict[str, Any]:
     """Milliseconds from the newest sample to the frame at one client, while `subscribers` in all are served."""
     with ExitStack() as stack:
-        port = _rig_and_service(stack)
+        name, port = f"PhospheneBench-{os.getpid()}", free_port()
+        produce(stack, name)
+        process = serve_process(stack, name, port)
         wait_for(lambda: status(port).get("state") == "running", 60.0)
-        with NoiseFloor() as floor:
-            frames, skipped = _listen(port, seconds, subscribers)
-        after = status(port)
-    late = np.array([frame[0] for frame in frames])
-    stages = {
-        name: percentiles(np.array([frame[1][name] for frame in frames]))
-        for name in ("signal", "queue", "inference", "total")
-    }
-    expected = (frames[-1][2] - frames[0][2]) / HOP_S + 1
-    found = {
+        found, ms = watch(port, process.pid, seconds, subscribers)
+    shown = {each: ms[each] for each in ("sample to frame", "inference", "noise floor")}
+    return found | {"svg": histogram(shown, f"{found['windows']} windows in {seconds:g} s")}
+
+
+def watch(
+    port: int, pid: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """A running service of process `pid`, scraped every 5 s: what is told of it, and the milliseconds themselves: of
+    newest sample to frame, of each stage, of the noise floor. `tell`: seconds left, now and then."""
+    before, cpu, memory = status(port), cpu_s(pid), memory_mib(pid)
+    with NoiseFloor() as floor, scraped(port):
+        frames, dropped = _listen(port, seconds, subscribers, tell)
+    after = status(port)
+    ms = {"sample to frame": np.array([frame[0] for frame in frames])}
+    ms |= {name: np.array([frame[1][name] for frame in frames]) for name in STAGES}
+    ms["noise floor"] = np.array(floor.late_ms)
+    flags = Counter(flag for frame in frames for flag in frame[3])
+    hop_s = float(np.median(np.diff([frame[2] for frame in frames])))
+    expected = (frames[-1][2] - frames[0][2]) / hop_s + 1
+    counted = {name: after["counters"][name] - before["counters"][name] for name in LOST}
+    return {
         "unit": "ms",
         "seconds": seconds,
         "subscribers": subscribers,
-        "sample_to_frame": percentiles(late),
-        "stages": stages,
-        "sample_to_frame_p50_minus_inference_p50": float(np.median(late) - stages["inference"]["p50"]),
+        "hop_ms": hop_s * 1e3,
+        "sample_to_frame": percentiles(ms["sample to frame"]),
+        "stages": {name: percentiles(ms[name]) for name in STAGES},
+        "sample_to_frame_p50_minus_inference_p50": float(np.median(ms["sample to frame"]) - np.median(ms["inference"])),
         "windows": len(frames),
         "share_of_windows": len(frames) / expected,
-        "skipped_windows": after["skipped_windows"],
-        "dropped_by_client": skipped,
-        "noise_floor_ms": floor.percentiles_ms(),
-    }
-    return found
+        "skipped_windows": after["skipped_windows"] - before["skipped_windows"],
+        "dropped_by_client": dropped,
+        "flags": dict(flags),
+        "source": counted,
+        "cores": (cpu_s(pid) - cpu) / seconds,
+        "memory_mib": {"before": memory, "after": memory_mib(pid), "grown": memory_mib(pid) - memory},
+        "noise_floor_ms": percentiles(ms["noise floor"]),
+    }, ms
+
+
+@contextmanager
+def scraped(port: int) -> Iterator[None]:
+    """As Prometheus does it."""
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(SCRAPE_S):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                answer.read()
+
+    thread = threading.Thread(target=scrape, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def fanout(seconds: float = 20.0) -> dict[str, Any]:
@@ -109,10 +154,15 @@ def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> subp
     return stack.enter_context(child("-m", "server.cli", "serve", *source, *options, stderr=subprocess.DEVNULL))
 
 
-def _listen(port: int, seconds: float, subscribers: int) -> tuple[list[tuple[float, dict[str, float], float]], int]:
-    """(milliseconds, stages, sample time) of each frame at the first client; how many it missed."""
+Heard = tuple[float, dict[str, float], float, tuple[str, ...]]
+
+
+def _listen(
+    port: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
+) -> tuple[list[Heard], int]:
+    """(milliseconds, stages, sample time, flags) of each frame at the first client; how many it missed."""
     url = f"ws://127.0.0.1:{port}/v1/predictions?format=msgpack"
-    frames: list[tuple[float, dict[str, float], float]] = []
+    frames: list[Heard] = []
     missed = 0
     with ExitStack() as stack:
         for _ in range(subscribers - 1):
@@ -124,7 +174,10 @@ def _listen(port: int, seconds: float, subscribers: int) -> tuple[list[tuple[flo
             now = local_clock()
             frame = msgpack.unpackb(message)
             if frame["type"] == "prediction":
-                frames.append(((now - frame["sample_time"]) * 1e3, frame["latency_ms"], frame["sample_time"]))
+                late_ms, flags = (now - frame["sample_time"]) * 1e3, tuple(frame["flags"])
+                frames.append((late_ms, frame["latency_ms"], frame["sample_time"], flags))
+                if len(frames) % TELL == 0:
+                    tell(until - now)
             elif frame["type"] == "dropped":
                 missed += frame["count"]
     return frames, missed

@@ -1,4 +1,4 @@
-"""Commands that work on files: decode, mua, counts, pretrain, distill, probe, export, bench."""
+"""Commands that work on files: decode, mua, counts, pretrain, distill, probe, export, bench, certify."""
 
 from __future__ import annotations
 
@@ -143,4 +143,24 @@ def bench(
     bench(rows or [], seconds, out)
 
 
-COMMANDS = (decode, mua, counts, pretrain, distill, probe, export, bench)
+def certify(
+    out: Annotated[Path, typer.Option(help="HTML file, not there yet; its numbers as JSON beside it.")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the loop runs.")] = 10.0,
+    source: Annotated[str | None, typer.Option(help="lsl:PREDICATE of the amplifier. [a simulated sender]")] = None,
+    participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
+    model: Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, as `serve` takes it.")] = None,
+    subscribers: Annotated[int, typer.Option(min=1, max=500, help="Clients; the first is timed.")] = 10,
+) -> None:
+    """Run the whole loop on this rig for a while, and write a dated report of the latencies that it holds."""
+    from server.bench.certify import certify
+
+    given = {"--participant": participant, "--model": model, "--config": config}
+    options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+    found = certify(60 * minutes, out, source, options, subscribers)
+    for one in found["verdicts"]:
+        print(f"{'holds' if one['holds'] else 'DOES NOT HOLD':<14}{one['what']}: {one['found']}")
+    print(f"written: {out}")
+
+
+COMMANDS = (decode, mua, counts, pretrain, distill, probe, export, bench, certify)

@@ -1,0 +1,81 @@
+"""A certificate says what was seen, and its histogram shows every window."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import OperatorFault
+from server.bench import certify as certificate
+from server.bench.certify import certify
+from server.bench.histogram import HEIGHT, WIDTH, histogram
+from server.cli import run
+from streaming.signal.design import signal_delay_s
+from streaming.signal.settings import ChainSettings
+
+
+def drawn(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def texts(svg: str) -> list[str]:
+    return [one.text or "" for one in drawn(svg).iter() if one.tag.endswith("text")]
+
+
+def test_a_histogram_shows_the_slowest_of_many() -> None:
+    svg = histogram({"a <frame>": np.append(np.full(9999, 2.0), 110.0), "floor": [0.1]}, "10 000 & more")
+    said = texts(svg)
+    assert {"p50 2", "p99 2", "p99.9 2", "max 110", "10 000 & more"} <= set(said)
+    assert any("a <frame>" in text for text in said), "names are text, whatever they are"
+    paths = [one.get("d") or "" for one in drawn(svg).iter() if one.tag.endswith("path")]
+    assert len(paths) == 2
+    numbers = [float(number) for path in paths for number in re.findall(r"[0-9.]+", path)]
+    assert min(numbers) >= 0
+    assert max(numbers) <= max(WIDTH, HEIGHT)
+    heights = np.array(numbers[1::2])
+    assert len(np.unique(heights)) >= 3, "the floor, a single one and the many"
+
+
+def test_a_histogram_of_nothing_is_refused() -> None:
+    for series in ({"a": []}, {"a": [1.0], "b": [1.0], "c": [1.0], "d": [1.0]}):
+        with pytest.raises(ValueError, match="expected one to three"):
+            histogram(series, "")
+    assert "p50 3" in texts(histogram({"a": [3.0]}, ""))
+
+
+def test_a_rig_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole loop in processes of its own, for a few seconds."""
+    out = tmp_path / "rig.html"
+    assert run(["certify", "--minutes", "0.1", "--out", str(out), "--subscribers", "2"]) == 0
+    found = json.loads(out.with_suffix(".json").read_text())
+    seen = found["measured"]
+    assert seen["windows"] > 400
+    assert seen["hop_ms"] == pytest.approx(10, abs=0.01)
+    assert found["service"]["channels"] == 96
+    assert found["service"]["signal_delay_ms"] == pytest.approx(1e3 * signal_delay_s(ChainSettings(), 30_000))
+    assert 0 < seen["cores"] < 2
+    assert seen["stages"]["total"]["p50"] < seen["sample_to_frame"]["p50"]
+    verdicts = {one["what"]: one for one in found["verdicts"]}
+    assert verdicts["samples lost by the source"]["found"] == "0"
+    page = out.read_text()
+    assert "What no computer can make faster" in page
+    assert page.count("<svg") == 1
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "it needs nothing from elsewhere"
+    assert "newest sample to client within 50 ms" in capsys.readouterr().out
+    with pytest.raises(OperatorFault, match="never overwritten"):
+        certify(6.0, out, None, [])
+
+
+def test_what_cannot_be_certified_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OperatorFault, match="expected lsl:PREDICATE"):
+        certify(6.0, tmp_path / "a.html", "simulate", [])
+    with pytest.raises(OperatorFault, match="did not start"):
+        certify(6.0, tmp_path / "a.html", None, ["--model", "nobody"])
+    monkeypatch.setattr(certificate, "STREAM_S", 2.0)
+    with pytest.raises(OperatorFault, match="no stream yet"):
+        certify(6.0, tmp_path / "a.html", "lsl:name='NoSuchRig'", [])
