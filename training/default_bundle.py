@@ -72,7 +72,7 @@ class Recipe:
 
     rest_sessions: int = 40
     rest_s: int = 210
-    steps: int = 1_200
+    steps: int = 3_000
     fitting_sessions: int = 9
     fitting_s: int = 1_200
     later_days: tuple[int, ...] = (1, 3, 7)
