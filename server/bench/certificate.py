@@ -60,10 +60,10 @@ def _stages(seen: dict[str, Any]) -> Iterable[Row]:
 def _delay(service: dict[str, Any], seen: dict[str, Any]) -> str:
     delay, hop, frame = service["signal_delay_ms"], seen["hop_ms"], seen["sample_to_frame"]["p50"]
     return (
-        f"Filters and half a bin delay the envelope by {delay:.1f} ms. A window is decoded every {hop:.3g} ms, so that a "
-        f"state waits up to {hop:.3g} ms for the next. From a change in the cortex to a frame at a client that knows of "
-        f"it: {delay + hop / 2 + frame:.1f} ms, half of the time; and it takes 128 ms until a window holds nothing of "
-        "the time before."
+        f"Filters and half a bin delay the envelope by {delay:.1f} ms. A window is decoded every {hop:.3g} ms, so that "
+        f"a state waits up to {hop:.3g} ms for the next. From a change in the cortex to a frame at a client that knows "
+        f"of it: {delay + hop / 2 + frame:.1f} ms, half of the time; and it takes 128 ms until a window holds nothing "
+        "of the time before."
     )
 
 

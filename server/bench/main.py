@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, hang, path, pulse, stages, swap
+from server.bench import files, hang, path, peers, pulse, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
 ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "chain-96": lambda seconds: stages.chain(96),
+    "chain-96-10ms": lambda seconds: stages.chain(96, 2000, 10),
     "chain-1024": lambda seconds: stages.chain(1024, 2000),
+    "chain-1024-10ms": lambda seconds: stages.chain(1024, 400, 10),
     "robust": lambda seconds: stages.robust(),
     "bundle": lambda seconds: stages.bundle(PACKAGED),
     "participant": lambda seconds: stages.participant(),
@@ -30,12 +32,13 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "fanout": lambda seconds: path.fanout(),
     "swap": lambda seconds: swap.swap(),
     "hang": lambda seconds: hang.hang(),
+    "peers": lambda seconds: peers.peers(seconds),
 }
 NEEDS_TRAIN = {"mua", "loader", "training"}
 
 
-def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:
-    """Run the rows that are named, or all; print them, and write them to `out`.
+def bench(rows: list[str], seconds: float, out: Path | None, with_peers: bool = False) -> dict[str, Any]:
+    """Run the rows that are named, or all but the peers', and those `with_peers`; print them, and write them to `out`.
 
     Raises:
         OperatorFault: no such row, or an output that exists.
@@ -46,7 +49,8 @@ def bench(rows: list[str], seconds: float, out: Path | None) -> dict[str, Any]:
         raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
     console = Console(stderr=True)
     found: dict[str, Any] = {"machine": machine(), "rows": {}}
-    for row in rows or list(ROWS):
+    asked = [row for row in rows or ROWS if row != "peers"]
+    for row in asked + ["peers"] * (with_peers or "peers" in rows):
         try:
             with console.status(row):
                 found["rows"][row] = ROWS[row](seconds)

@@ -135,12 +135,13 @@ def export(
 def bench(
     rows: Annotated[list[str] | None, typer.Argument(help="Which rows; all where none is named.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long the whole path is watched.")] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="JSON file, not there yet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file, not there yet; pictures beside it.")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="The same by ezmsg, mne-lsl, torch, too.")] = False,
 ) -> None:
     """Measure each stage and the whole path on this machine, beside its noise floor."""
     from server.bench.main import bench
 
-    bench(rows or [], seconds, out)
+    bench(rows or [], seconds, out, peers)
 
 
 def certify(

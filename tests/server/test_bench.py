@@ -32,7 +32,7 @@ def test_the_plain_chain_computes_what_ours_computes() -> None:
     settings = ChainSettings(start_settle_s=0.0, normaliser=NormaliserSettings(min_history_s=0.1))
     x = (20 * np.random.default_rng(0).standard_normal((15_000, 8))).astype(np.float32)
     ours, plain = SignalChain(settings, stages.RATE, 8), stages.PlainChain(settings, 8)
-    expected = np.array([plain.push(x[i : i + 30]) for i in range(0, len(x), 30)])
+    expected = np.concatenate([plain.push(x[i : i + 60]) for i in range(0, len(x), 60)])
     found = ours.push(x, 0).z
     # the plain one starts its filters at rest, ours at the first sample: the same after a while, but for the history
     assert np.abs(found[400:] - expected[400:]).max() < 0.05
@@ -42,7 +42,7 @@ def test_rows_run_and_are_written_once(tmp_path: Path, monkeypatch: pytest.Monke
     out = tmp_path / "bench.json"
     monkeypatch.setitem(__import__("server.bench.main", fromlist=["ROWS"]).ROWS, "tiny", lambda _: stages.chain(4, 40))
     found = bench(["tiny"], 1.0, out)
-    assert found["rows"]["tiny"]["ratio_of_medians"] > 0
+    assert found["rows"]["tiny"]["times_as_long"]["numpy+scipy"] > 0
     assert orjson.loads(out.read_bytes())["machine"]["cores"] >= 1
     with pytest.raises(OperatorFault, match="never overwritten"):
         bench(["tiny"], 1.0, out)
