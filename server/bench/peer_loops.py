@@ -3,7 +3,7 @@
 `python -m server.bench.peer_loops LOOP NAME SECONDS OUT`, where LOOP is one of
 
     plain     pylsl's lists, NumPy and SciPy in float64, torch in eager mode
-    mne-lsl   a StreamLSL that re-references and filters as samples come; rectified and pooled when asked, torch too
+    mne-lsl   the same on a StreamLSL, asked for what is new every hop (its own filters are SciPy's, and take no counts)
 """
 
 from __future__ import annotations
@@ -69,23 +69,24 @@ def with_mne(name: str, seconds: float) -> list[float]:
     from mne_lsl.stream import StreamLSL
 
     stream = StreamLSL(bufsize=2.0, name=name).connect(acquisition_delay=0.001, processing_flags=["clocksync"])
-    stream.set_channel_types({channel: "eeg" for channel in stream.ch_names}, on_unit_change="ignore")
-    stream.set_eeg_reference("average")
-    settings, decode = ChainSettings(), network()
-    stream.filter(*settings.band_hz, iir_params={"order": settings.band_order, "ftype": "butter", "output": "sos"})
-    late, due = [], time.monotonic()
+    channels, decode = len(stream.ch_names), network()
+    chain, history = PlainChain(ChainSettings(), channels), np.zeros((0, channels))
+    rest, late, due = np.zeros((0, channels), np.float32), [], time.monotonic()
     until, counted = due + WARM_S + seconds, due + WARM_S
     while time.monotonic() < until:
         due += HOP_BINS / 1000
         time.sleep(max(0.0, due - time.monotonic()))
-        data, stamps = stream.get_data(BINS / 1000)
-        data = data[:, data.shape[1] % CHUNK :]
-        envelope = np.abs(data).reshape(len(data), -1, CHUNK).mean(axis=2)[:, -BINS:]
-        envelope = np.pad(envelope, ((0, 0), (BINS - envelope.shape[1], 0)), mode="edge")
-        z = (envelope - envelope.mean(axis=1, keepdims=True)) / (envelope.std(axis=1, keepdims=True) + 0.05)
-        decode(z)
-        if time.monotonic() > counted:
-            late.append((pylsl.local_clock() - stamps[-1]) * 1e3)
+        data, stamps = stream.get_data(stream.n_new_samples / RATE)
+        if not len(stamps):
+            continue
+        rest = np.concatenate([rest, 0.25 * data.T.astype(np.float32)])
+        whole = len(rest) // CHUNK * CHUNK
+        history = np.concatenate([history, chain.push(rest[:whole])])[-BINS:] if whole else history
+        rest = rest[whole:]
+        if len(history) == BINS:
+            decode(history.T)
+            if time.monotonic() > counted:
+                late.append((pylsl.local_clock() - stamps[-1]) * 1e3)
     stream.disconnect()
     return late
 
