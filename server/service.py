@@ -21,7 +21,7 @@ from server.heartbeat import LOOK_S, Heartbeat
 from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
-from server.status import Arrivals, LatencyWindow, array_fields, not_ready, status_fields
+from server.status import Arrivals, LatencyWindow, Skips, array_fields, not_ready, status_fields
 from server.swap import Swap
 from streaming.answers import Answers
 from streaming.events import Report, Stimulation
@@ -76,6 +76,7 @@ class Service:
         self.subscribers = 0
         self.dropped = 0
         self._arrivals = Arrivals()
+        self._skips = Skips()
         self._clock = clock
         self._looking_for = looking_for
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -169,6 +170,7 @@ class Service:
             self._arrivals.silent_s(self._clock()),
             self.latency.late_share(deadline_s),
             deadline_s,
+            self._skips.share(),
         )
 
     def status(self, status: LiveStatus | None = None) -> dict[str, Any]:
@@ -318,6 +320,7 @@ class Service:
         status = self.snapshot()  # one for all: it copies arrays
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
+            self._skips.push(status.predictions, status.skipped_windows, self._clock())
         uncounted, self._uncounted = self._uncounted, []
         for prediction in uncounted:  # here, and not before its frame goes out
             self.metrics.observe(prediction)

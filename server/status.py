@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from streaming.predictions import Latency
 if TYPE_CHECKING:
     from streaming.live import LiveStatus
 
+MOST_SKIPPED = 0.05  # of the windows of 10 s
 SILENT_S = 1.0  # without a new sample for so long, the service is not ready
 STAGES = ("signal", "queue", "inference", "total")
 
@@ -67,7 +69,32 @@ class Arrivals:
         return None if self._since is None else now - self._since
 
 
-def not_ready(status: LiveStatus, silent_s: float | None, late_share: float, deadline_s: float) -> list[str]:
+class Skips:
+    """Which share of the windows that came due of late was skipped, told from snapshots."""
+
+    def __init__(self, over_s: float = 10.0) -> None:
+        self._over_s = over_s
+        self._seen: deque[tuple[float, int, int]] = deque()  # moment, predictions, skipped windows
+
+    def push(self, predictions: int, skipped: int, now: float) -> None:
+        seen = self._seen
+        if seen and (predictions < seen[-1][1] or skipped < seen[-1][2]):
+            seen.clear()
+        seen.append((now, predictions, skipped))
+        while now - seen[0][0] > self._over_s:
+            seen.popleft()
+
+    def share(self) -> float:
+        if not self._seen:
+            return 0.0
+        (_, predictions, skipped), (_, first_predictions, first_skipped) = self._seen[-1], self._seen[0]
+        missed, made = skipped - first_skipped, predictions - first_predictions
+        return missed / (missed + made) if missed else 0.0
+
+
+def not_ready(
+    status: LiveStatus, silent_s: float | None, late_share: float, deadline_s: float, skipped_share: float = 0.0
+) -> list[str]:
     """Why the service is not ready; empty when it is."""
     reasons = []
     if status.state != "running":
@@ -80,6 +107,11 @@ def not_ready(status: LiveStatus, silent_s: float | None, late_share: float, dea
         reasons.append(f"no sample for {silent_s:.1f} s")
     if late_share > 0.01:
         reasons.append(f"{late_share:.0%} of predictions later than {deadline_s * 1000:g} ms, expected at most 1 %")
+    if skipped_share > MOST_SKIPPED:
+        reasons.append(
+            f"{skipped_share:.0%} of windows skipped, expected at most {MOST_SKIPPED:.0%}: the decoder is slower than the "
+            "hop; choose a smaller bundle or a longer hop, or give it the machine"
+        )
     return reasons
 
 

@@ -83,6 +83,7 @@ class FakeLive:
         self.activated: list[str] = []
         self.shadowed: Any = None
         self.busy_since: float | None = None
+        self.skipped = 0
         self.said = 0
 
     def start(self) -> None:
@@ -113,7 +114,7 @@ class FakeLive:
             stream=STREAM if self.state == "running" else None,
             counters=self.counters,
             predictions=self.said,
-            skipped_windows=0,
+            skipped_windows=self.skipped,
             last_sample_time=100.0,
             last_prediction_time=100.0,
             usable=self.usable if self.state == "running" else np.zeros(0, bool),

@@ -73,6 +73,23 @@ def test_not_ready_when_late(client, live, service):
     assert_problem(client.get("/readyz"), 503, "100%", "50 ms")
 
 
+def test_not_ready_when_windows_are_skipped(live):
+    now = 0.0
+    service = Service(live, FakeDecoder(), Settings(), FakeBundles(), clock=lambda: now)
+    live.state, live.counters.samples = "running", 300
+    for tick in range(50):
+        now, live.said, live.skipped = tick / 10, tick * 4, tick * 6
+        live.counters.samples += 300
+        service.tick(1)
+    (said,) = service.not_ready()
+    assert said.startswith("60% of windows skipped, expected at most 5%: the decoder is slower than the hop")
+    for tick in range(50, 151):  # it has the machine to itself again
+        now, live.said = tick / 10, live.said + 10
+        live.counters.samples += 300
+        service.tick(1)
+    assert service.not_ready() == []
+
+
 def test_not_ready_when_silent(live):
     now = 0.0
     service = Service(live, FakeDecoder(), Settings(), FakeBundles(), clock=lambda: now)
