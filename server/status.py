@@ -109,8 +109,8 @@ def not_ready(
         reasons.append(f"{late_share:.0%} of predictions later than {deadline_s * 1000:g} ms, expected at most 1 %")
     if skipped_share > MOST_SKIPPED:
         reasons.append(
-            f"{skipped_share:.0%} of windows skipped, expected at most {MOST_SKIPPED:.0%}: the decoder is slower than the "
-            "hop; choose a smaller bundle or a longer hop, or give it the machine"
+            f"{skipped_share:.0%} of windows skipped, expected at most {MOST_SKIPPED:.0%}: the decoder is slower than "
+            "the hop; choose a smaller bundle or a longer hop, or give it the machine"
         )
     return reasons
 
