@@ -1,7 +1,7 @@
 """The bundle: one exported decoder as a directory that says what it is, whose it is, and how to tell if it still works.
 
     NAME/VERSION/manifest.json      everything below, the sha256 of every other file, and its own
-                 model.onnx         float32; self-contained
+                 model.onnx         float32; self-contained, or with its weights in model.weights where they are large
                  model.int8.onnx    the same with int8 weights (optional), model.float16.onnx with float16 ones
                  golden.npz         windows with the embeddings and probabilities that they must give
                  card.md            how it was made and what it was measured to do
@@ -89,10 +89,12 @@ class Probe(_Part):
 
 
 class Precision(_Part):
-    """One model file, how far from the golden vectors it may land on this machine, and what it was measured to decode
-    when it was exported, by probe; older bundles do not say."""
+    """One model file, and one of its weights where they are too large to lie in it; how far from the golden vectors it
+    may land on this machine, and what it was measured to decode when it was exported, by probe; older bundles do not
+    say."""
 
     file: str
+    weights: str | None = None
     probability_tolerance: float = Field(gt=0)
     embedding_tolerance: float = Field(gt=0)  # of the largest |golden embedding|
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -249,6 +251,7 @@ def verify(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     needed = [GOLDEN] + [precision.file for precision in manifest.precisions.values()]
+    needed += [precision.weights for precision in manifest.precisions.values() if precision.weights]
     if missing := [name for name in needed if name not in manifest.files]:
         raise BundleFault(f"{path / MANIFEST} states no sha256 for {', '.join(missing)}; export the bundle again")
     if unnamed := sorted({entry.name for entry in path.iterdir()} - manifest.files.keys() - {MANIFEST}):

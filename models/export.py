@@ -1,4 +1,4 @@
-"""Encoder and probes to ONNX: one self-contained float32 file and its int8 sibling.
+"""Encoder and probes to ONNX: a self-contained float32 file and its int8 sibling; large weights in a file of their own.
 
 Opset 23 keeps RMSNormalization and Attention as single operators (8 % faster than their decomposition). A probe is a
 scaler, a logistic regression and Platt's calibration; all three are affine in the embedding up to the last sigmoid, so
@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnx.external_data_helper import set_external_data
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from models.networks.masked_autoencoder import Encoder
 from models.networks.slow_pooling import Embedder, Slow
 
 OPSET = 23
+LARGE_TENSOR, ALIGNED = 8192, 64  # bytes; what is smaller, probes too, stays in the model
 IN_POOLING = "pooling/"  # begins the names of the nodes that stay float32
 
 
@@ -100,6 +102,19 @@ def quantize_int8(model: bytes) -> bytes:
             nodes_to_exclude=exact,
         )
         return target.read_bytes()
+
+
+def split_weights(model: bytes, file: str) -> tuple[bytes, bytes]:
+    """The same model with the weights of its main graph in a file of this name, and what that file holds."""
+    proto, parts, at = onnx.load_from_string(model), [], 0
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) < LARGE_TENSOR:
+            continue
+        parts.append(tensor.raw_data + bytes(-len(tensor.raw_data) % ALIGNED))
+        set_external_data(tensor, file, at, len(tensor.raw_data))
+        tensor.ClearField("raw_data")
+        at += len(parts[-1])
+    return proto.SerializeToString(), b"".join(parts)
 
 
 @contextlib.contextmanager

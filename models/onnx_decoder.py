@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, Manifest, PrecisionName, ProviderName, verify
 from models.decoder import Decoded
 from models.errors import BundleFault, OperatorFault
-from models.onnx_file import refuse_external_data
+from models.onnx_file import check_weights
 from models.runtime import ort
 
 _PROVIDERS: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -43,7 +43,9 @@ class OnnxDecoder:
         self.choice = f"{precision} as asked"
         self._provider = provider
         file = manifest.precisions[precision].file
-        self._session = _open_session(bundle.files[file], provider, f"{bundle.path / file}")
+        weights = manifest.precisions[precision].weights
+        beside = (weights, bundle.files[weights]) if weights else None
+        self._session = _open_session(bundle.files[file], beside, provider, f"{bundle.path / file}")
         _check_interface(self._session, manifest, f"{bundle.path / file}")
         spec = manifest.input
         self._window = np.zeros((1, spec.channels, spec.bins), np.float32)
@@ -156,8 +158,12 @@ def _against(check: GoldenCheck, decoder: OnnxDecoder) -> str:
     )
 
 
-def _open_session(model: bytes, provider: ProviderName, where: str) -> Any:
-    refuse_external_data(model, where)
+def _open_session(model: bytes, weights: tuple[str, bytes] | None, provider: ProviderName, where: str) -> Any:
+    """`weights`: name and content of the file that holds the model's weights, where they do not lie in it."""
+    if weights is None:
+        check_weights(model, where)
+    else:
+        check_weights(model, where, weights[0], len(weights[1]))
     wanted = _PROVIDERS[provider]
     if provider == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # CUDA and cuDNN from the Python packages beside it, as the gpu extra installs them
@@ -170,6 +176,8 @@ def _open_session(model: bytes, provider: ProviderName, where: str) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if weights is not None:  # from memory: what was hashed is what runs, and no path is ever opened
+        options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
     # TF32 would cost three digits of the embedding
     chosen: list[Any] = [(wanted, {"use_tf32": 0})] if provider == "cuda" else [wanted]
     try:

@@ -1,9 +1,9 @@
-"""Does an ONNX file carry all its weights itself? Asked before the runtime sees it.
+"""Where do the tensors of an ONNX file lie? Asked before the runtime sees it.
 
 A tensor in an ONNX file may point at another file ("external data"), and ONNX Runtime then reads that file, even for a
 model loaded from bytes and even from inside a sparse constant. A bundle is hashed file by file, so a model that reads
-anything else is refused. The check walks the protobuf wire format itself, along the few fields that can hold a tensor,
-so that serving needs no `onnx` package.
+anything but the one file of weights that the bundle names for it is refused. The check walks the protobuf wire format
+itself, along the few fields that can hold a tensor, so that serving needs no `onnx` package.
 """
 
 from __future__ import annotations
@@ -24,36 +24,65 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "Tensor": {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of TensorProto; data_location 0 is "inside this file"
+_INITIALIZER = ("Model", "Graph", "Tensor")
+_KEYS = ("location", "offset", "length")
 _DEEPEST = 64  # nested graphs; a real encoder has 1
 
 
-def refuse_external_data(model: bytes, where: str) -> None:
-    """
+def check_weights(model: bytes, where: str, file: str | None = None, size: int = 0) -> None:
+    """Every tensor lies inside `model`; or, where the bundle names one `file` of `size` bytes for its weights, the
+    initializers of the main graph may lie there, and nothing else anywhere.
+
     Raises:
-        BundleFault: a tensor anywhere in `model` lies in another file, or the bytes are not an ONNX model.
+        BundleFault: a tensor lies elsewhere, or the bytes are not an ONNX model.
     """
     try:
-        external = _has_external(memoryview(model), "Model", 0)
+        for tensor, way in _external(memoryview(model), ("Model",)):
+            if file is None:
+                raise BundleFault(f"{where} keeps tensors in other files, expected all inside; export it as one file")
+            location, offset, length = _place(tensor)
+            if way != _INITIALIZER:
+                raise BundleFault(
+                    f"{where} keeps a tensor of {way[-2]} in another file; only initializers may lie there"
+                )
+            if location != file or not 0 <= offset <= offset + length <= size:
+                raise BundleFault(
+                    f"{where} keeps a tensor in bytes {offset} to {offset + length} of {location[:80]!r}, expected to "
+                    f"find it within the {size} of {file!r}; export the bundle again"
+                )
     except (IndexError, ValueError) as error:
         raise BundleFault(f"{where} is not a readable ONNX model: {error}; export the bundle again") from error
-    if external:
-        raise BundleFault(f"{where} keeps tensors in other files, expected all inside; export it as one file")
 
 
-def _has_external(message: memoryview, kind: str, depth: int) -> bool:
-    if depth > _DEEPEST:
+def _external(message: memoryview, way: tuple[str, ...]) -> Iterator[tuple[memoryview, tuple[str, ...]]]:
+    """Tensors that lie in another file, and the messages that led to each."""
+    if len(way) > _DEEPEST:
         raise ValueError(f"graphs nested deeper than {_DEEPEST}")
+    told = False
     for field, value in _fields(message):
-        if kind == "Tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0)):
-            return True
-        child = _CHILDREN[kind].get(field)
+        if way[-1] == "Tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0)):
+            told = True
+        child = _CHILDREN[way[-1]].get(field)
         if child is None:
             continue
         if not isinstance(value, memoryview):
-            raise ValueError(f"field {field} of {kind} is not a message")
-        if _has_external(value, child, depth + 1):
-            return True
-    return False
+            raise ValueError(f"field {field} of {way[-1]} is not a message")
+        yield from _external(value, (*way, child))
+    if told:
+        yield message, way
+
+
+def _place(tensor: memoryview) -> tuple[str, int, int]:
+    """File, first byte and number of bytes; 0 where the tensor does not say."""
+    said: dict[str, str] = {}
+    for field, value in _fields(tensor):
+        if field == _EXTERNAL_DATA and isinstance(value, memoryview):
+            parts = {part: bytes(text).decode() for part, text in _fields(value) if isinstance(text, memoryview)}
+            key = parts.get(1, "")
+            if key not in _KEYS or key in said:  # told twice, a reader may believe either
+                raise ValueError(f"external data says {key[:40]!r}, expected each of {', '.join(_KEYS)} once")
+            said[key] = parts.get(2, "")
+    return said.get("location", ""), int(said.get("offset", 0)), int(said.get("length", 0))
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:

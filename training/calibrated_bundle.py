@@ -69,6 +69,7 @@ def write_calibrated(
     parent, old = decoder.manifest, verify(parent_path)
     heads: Heads = {name: one.readout.folded() for name, one in fitted.items()}
     files = {one.file: replace_heads(old.files[one.file], heads) for one in parent.precisions.values()}
+    files |= {one.weights: old.files[one.weights] for one in parent.precisions.values() if one.weights}
     files[GOLDEN] = _golden(decoder, fitted, heads).to_bytes()
     files["card.md"] = _card(parent, fitted, participant, recordings).encode()
     positions = array.positions or parent.array.positions

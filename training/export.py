@@ -25,7 +25,7 @@ from models.bundle import (
     write_bundle,
 )
 from models.errors import OperatorFault
-from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference
+from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference, split_weights
 from models.float16 import halve
 from models.networks.slow_pooling import Slow
 from streaming.chunk import ArrayMap
@@ -35,6 +35,10 @@ from training.precisions import card as precisions_card
 from training.pretrain import load_encoder
 from training.probe import SAME_SESSIONS
 from training.readout import FOLDS
+
+LARGEST = (
+    256 * 2**20
+)  # bytes of a model in one file; a protobuf message ends at 2 GiB, and copies are made of it before
 
 
 def export(checkpoint: Path, probes: Path, out: Path, name: str, participant: str) -> None:
@@ -95,7 +99,14 @@ def export_bundle(
     written = [precision for precision in judged if precision not in not_written]
     for precision, why in not_written.items():
         print(f"{precision} is not written: {why}")
-    files = {FILES[precision]: models[precision] for precision in written}
+    files, weights = {}, dict[PrecisionName, str | None]()
+    for precision in written:
+        file, content = FILES[precision], models[precision]
+        weights[precision] = None
+        if len(content) > LARGEST:
+            weights[precision] = f"{Path(file).stem}.weights"
+            content, files[f"{Path(file).stem}.weights"] = split_weights(content, f"{Path(file).stem}.weights")
+        files[file] = content
     golden = Golden(windows, usable, outputs["embedding"], {key: outputs[key] for key in folded})
     files["golden.npz"] = golden.to_bytes()
     files["card.md"] = ((card or _card(name, fitted)) + precisions_card(judged)).encode()
@@ -121,7 +132,7 @@ def export_bundle(
         embedding_size=outputs["embedding"].shape[1],
         read=None if slow is None else slow.directions.shape[1],
         probes={key: _probe(one) for key, one in fitted["probes"].items()},
-        precisions={precision: described(precision, judged[precision]) for precision in written},
+        precisions={precision: described(precision, judged[precision], weights[precision]) for precision in written},
         provenance={
             "pretraining": about,
             "checkpoint_sha256": fitted["checkpoint_sha256"],

@@ -128,12 +128,13 @@ def judge(
     return found
 
 
-def described(name: PrecisionName, judged: Judged) -> Precision:
-    """What the manifest says of it."""
+def described(name: PrecisionName, judged: Judged, weights: str | None = None) -> Precision:
+    """What the manifest says of it; `weights`: the file beside it that holds them."""
     probability, embedding = TOLERANCES[name]
     widest = max((off for output, off in judged.off.items() if output != "embedding"), default=0.0)
     return Precision(
         file=FILES[name],
+        weights=weights,
         probability_tolerance=max(probability, 2 * widest),
         embedding_tolerance=max(embedding, 2 * judged.off["embedding"]),
         metrics=judged.numbers,

@@ -21,7 +21,7 @@ from models.bundle import (
     chain_sha256,
     write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, quantize_int8, reference
+from models.export import FoldedProbe, export_onnx, quantize_int8, reference, split_weights
 from models.networks.masked_autoencoder import PRESETS, Encoder, build
 
 CHANNELS, BINS = 12, 128
@@ -78,6 +78,17 @@ def manifest(**changes: object) -> Manifest:
     return Manifest.model_validate(fields | changes)
 
 
+def split_bundle(repository: Path, **changes: object) -> Path:
+    """The same with the weights of each model in a file of its own."""
+    files: dict[str, object] = {}
+    precisions = dict(manifest().precisions)
+    for (name, one), content in zip(precisions.items(), model_files(), strict=True):
+        weights = f"{Path(one.file).stem}.weights"
+        files[one.file], files[weights] = split_weights(content, weights)
+        precisions[name] = one.model_copy(update={"weights": weights})
+    return small_bundle(repository, **{"precisions": precisions} | files | changes)
+
+
 def small_bundle(repository: Path, **changes: object) -> Path:
     """`repository/small/1`; `changes` replace manifest fields or, named as files, their bytes."""
     float32, int8 = model_files()
@@ -85,5 +96,5 @@ def small_bundle(repository: Path, **changes: object) -> Path:
     outputs = reference(encoder(), dict(probes()), shown, usable)
     golden = Golden(shown, usable, outputs["embedding"], {name: outputs[name] for name, _ in probes()})
     files = {"model.onnx": float32, "model.int8.onnx": int8, "golden.npz": golden.to_bytes()}
-    files |= {name: changes.pop(name) for name in list(changes) if name in files}  # type: ignore[dict-item]
+    files |= {name: changes.pop(name) for name in list(changes) if "." in name}  # type: ignore[dict-item]
     return write_bundle(repository, manifest(**changes), files)

@@ -38,6 +38,48 @@ def test_matches_torch(decoder: OnnxDecoder):
         assert decoded.evoked == pytest.approx(expected["evoked"][i], abs=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_weights_in_a_file_of_their_own_give_the_same_numbers(tmp_path: Path, path: Path, precision: str):
+    split = bundles.split_bundle(tmp_path)
+    one, other = open_bundle(split, precision=precision), open_bundle(path, precision=precision)
+    shown, usable = windows(4, seed=3)
+    for window, channels in zip(shown, usable, strict=True):
+        found, expected = one.step(window, channels), other.step(window, channels)
+        assert np.array_equal(found.embedding, expected.embedding)
+        assert (found.prestimulus, found.evoked) == (expected.prestimulus, expected.evoked)
+    assert (split / "model.onnx").stat().st_size < 0.5 * (path / "model.onnx").stat().st_size
+
+
+def test_weights_are_read_once_and_what_was_hashed_is_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    split = bundles.split_bundle(tmp_path)
+    bundle = verify(split)
+    (split / "model.weights").write_bytes(bytes(len(bundle.files["model.weights"])))  # after it was hashed
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.weights").write_bytes(b"another")
+    decoder = OnnxDecoder(bundle, "cpu", "float32")
+    assert decoder.check_golden(bundle).holds
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda split: (split / "model.weights").write_bytes(b"short"), "has sha256"),
+        (lambda split: (split / "model.weights").unlink(), "cannot be read"),
+    ],
+)
+def test_weights_that_are_not_those_that_were_exported(tmp_path: Path, change, says: str):
+    split = bundles.split_bundle(tmp_path)
+    change(split)
+    with pytest.raises(BundleFault, match=says):
+        open_bundle(split)
+
+
+def test_weights_that_the_manifest_does_not_name_are_not_looked_for(tmp_path: Path):
+    precisions = {name: one.model_copy() for name, one in bundles.manifest().precisions.items()}
+    with pytest.raises(BundleFault, match="keeps tensors in other files"):
+        open_bundle(bundles.split_bundle(tmp_path, precisions=precisions), precision="float32")
+
+
 def test_the_file_takes_batches(path: Path):
     shown, usable = windows(7, seed=4)
     session = ort.InferenceSession(bundles.model_files()[0], providers=["CPUExecutionProvider"])

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import onnx_file
 from models.errors import BundleFault
-from models.onnx_file import refuse_external_data
+from models.onnx_file import check_weights
 from tests.models import bundles
 
 
@@ -96,10 +96,68 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_external_data_is_refused_wherever_it_hides(place: str):
-    refuse_external_data(PLACES[place](inside()).SerializeToString(), "m.onnx")
+    check_weights(PLACES[place](inside()).SerializeToString(), "m.onnx")
     for hidden in (outside(), only_location()):
         with pytest.raises(BundleFault, match=r"m\.onnx keeps tensors in other files"):
-            refuse_external_data(PLACES[place](hidden).SerializeToString(), "m.onnx")
+            check_weights(PLACES[place](hidden).SerializeToString(), "m.onnx")
+
+
+PLACE = {"location": "model.weights", "offset": "64", "length": "12"}
+
+
+def beside(**changes: str | None) -> bytes:
+    """A model whose one initializer lies in another file, as it says."""
+    tensor = TensorProto(name="weights", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    for key, value in (PLACE | changes).items():
+        if value is not None:
+            tensor.external_data.add(key=key, value=value)
+    return model(graph([], initializer=[tensor])).SerializeToString()
+
+
+def test_initializers_may_lie_in_the_file_that_the_bundle_names():
+    check_weights(beside(), "m.onnx", "model.weights", 76)
+    check_weights(beside(offset=None, length=None), "m.onnx", "model.weights", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (beside(location="../model.weights"), 76),
+        (beside(location="/etc/passwd"), 76),
+        (beside(location="./model.weights"), 76),
+        (beside(location="model.weights\0"), 76),
+        (beside(location=None), 76),
+        (beside(), 75),
+        (beside(offset="-64"), 76),
+        (beside(length="-1"), 76),
+        (beside(offset="99999999999999999999"), 76),
+    ],
+)
+def test_no_other_file_and_nothing_beyond_its_end(content: bytes, size: int):
+    with pytest.raises(BundleFault, match=r"m\.onnx keeps a tensor in bytes"):
+        check_weights(content, "m.onnx", "model.weights", size)
+
+
+@pytest.mark.parametrize("said", [{"checksum": "a"}, {"basepath": "/"}, {"offset": "a"}, {"length": "1e3"}])
+def test_what_external_data_must_not_say(said: dict[str, str]):
+    with pytest.raises(BundleFault, match="not a readable ONNX model"):
+        check_weights(beside(**said), "m.onnx", "model.weights", 10_000)
+
+
+def test_a_place_that_is_told_twice_is_refused():
+    """One reader takes the first, another the last."""
+    proto = onnx.load_from_string(beside())
+    proto.graph.initializer[0].external_data.add(key="location", value="secret.bin")
+    with pytest.raises(BundleFault, match="'location', expected each of location, offset, length once"):
+        check_weights(proto.SerializeToString(), "m.onnx", "model.weights", 76)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "initializer"])
+def test_only_initializers_may_lie_in_another_file(place: str):
+    hidden = outside()
+    hidden.external_data[0].value = "model.weights"
+    with pytest.raises(BundleFault, match="only initializers may lie there"):
+        check_weights(PLACES[place](hidden).SerializeToString(), "m.onnx", "model.weights", 76)
 
 
 def test_places_are_all_the_places():
@@ -127,13 +185,13 @@ def test_places_are_all_the_places():
 
 def test_our_own_exports_pass():
     for content in bundles.model_files():
-        refuse_external_data(content, "model.onnx")
+        check_weights(content, "model.onnx")
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 40, b"not a model", bytes([0x3A, 0x7F, 1]), b"\x0b"])
 def test_what_is_no_model_is_refused(content: bytes):
     with pytest.raises(BundleFault, match="not a readable ONNX model"):
-        refuse_external_data(content, "m.onnx")
+        check_weights(content, "m.onnx")
 
 
 def test_bottomless_nesting_is_refused():
@@ -147,4 +205,4 @@ def test_bottomless_nesting_is_refused():
     for _ in range(40):
         content = wrap(1, wrap(5, wrap(6, content)))  # a node's attribute's graph
     with pytest.raises(BundleFault, match="nested deeper"):
-        refuse_external_data(wrap(7, content), "m.onnx")
+        check_weights(wrap(7, content), "m.onnx")

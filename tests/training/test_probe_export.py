@@ -18,7 +18,7 @@ from models.networks.slow_pooling import Embedder, Slow
 from models.onnx_decoder import open_bundle
 from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
-from training.export import export
+from training.export import export, export_bundle
 from training.heads import replace_heads, weights_of
 from training.pretrain import SETTINGS, load_encoder, train
 from training.probe import SAME_SESSIONS, embed, fit_probes, gather, probe, rarely_usable
@@ -99,6 +99,29 @@ def test_each_precision_says_what_it_decodes(line: Path):
         assert abs(found["balanced_accuracy"] - tested["balanced_accuracy"]) < 0.05
         assert open_bundle(bundle, precision=name).precision == name
     assert "| float16 | " in (bundle / "card.md").read_text()
+
+
+def test_large_weights_lie_beside_the_model_and_decode_the_same(
+    line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As the paper's encoder is exported."""
+    monkeypatch.setattr("training.export.LARGEST", 100_000)
+    bundle = export_bundle(line / "run", line / "probes", tmp_path, "mine", "tester")
+    manifest = verify(bundle).manifest
+    assert {name: one.weights for name, one in manifest.precisions.items()} == {
+        "float32": "model.weights",
+        "float16": "model.float16.weights",
+        "int8": "model.int8.weights",
+    }
+    whole = find_bundle(line / "repository", "mine")
+    trials = gather(open_sessions([line / "data"], line)[0], "prestimulus", 128)
+    for precision in manifest.precisions:
+        one, other = open_bundle(bundle, precision=precision), open_bundle(whole, precision=precision)
+        for window, usable in zip(trials.windows[:5], trials.usable[:5], strict=True):
+            assert one.step(window, usable).prestimulus == other.step(window, usable).prestimulus
+    model = verify(bundle).files["model.onnx"]
+    assert len(model) < 0.5 * len(verify(whole).files["model.onnx"])
+    assert set(weights_of(model)) == {"prestimulus", "evoked"}, "probes stay in the model, so that they can be replaced"
 
 
 def test_a_precision_that_decodes_worse_is_left_out_and_said(
