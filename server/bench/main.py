@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, hang, path, peers, pulse, stages, swap
+from server.bench import files, hang, large, path, peers, pulse, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -33,12 +33,14 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "swap": lambda seconds: swap.swap(),
     "hang": lambda seconds: hang.hang(),
     "peers": lambda seconds: peers.peers(seconds),
+    "large": lambda seconds: large.large(),
 }
-NEEDS_TRAIN = {"mua", "loader", "training"}
+NEEDS_TRAIN = {"mua", "loader", "training", "large"}
+UNASKED = [row for row in ROWS if row not in ("peers", "large")]  # the others take what not every machine has
 
 
 def bench(rows: list[str], seconds: float, out: Path | None, with_peers: bool = False) -> dict[str, Any]:
-    """Run the rows that are named, or all but the peers', and those `with_peers`; print them, and write them to `out`.
+    """Run the rows that are named, or those of UNASKED, and those `with_peers`; print them, and write them to `out`.
 
     Raises:
         OperatorFault: no such row, or an output that exists.
@@ -49,8 +51,8 @@ def bench(rows: list[str], seconds: float, out: Path | None, with_peers: bool = 
         raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
     console = Console(stderr=True)
     found: dict[str, Any] = {"machine": machine(), "rows": {}}
-    asked = [row for row in rows or ROWS if row != "peers"]
-    for row in asked + ["peers"] * (with_peers or "peers" in rows):
+    asked = rows or UNASKED
+    for row in [*asked, *(["peers"] if with_peers and "peers" not in asked else [])]:
         try:
             with console.status(row):
                 found["rows"][row] = ROWS[row](seconds)

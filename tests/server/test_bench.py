@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from models.errors import OperatorFault
-from server.bench import stages
+from server.bench import large, stages
 from server.bench.main import bench
 from server.bench.measure import interleaved, percentiles
 from streaming.signal.chain import SignalChain
@@ -48,6 +48,15 @@ def test_rows_run_and_are_written_once(tmp_path: Path, monkeypatch: pytest.Monke
         bench(["tiny"], 1.0, out)
     with pytest.raises(OperatorFault, match="no row 'typo'"):
         bench(["typo"], 1.0, None)
+
+
+def test_a_bundle_with_its_weights_beside_it_is_written_checked_opened_and_run() -> None:
+    """As the row does it with the paper's encoder."""
+    pytest.importorskip("torch")
+    found = large.large("pico", seconds=0.2)
+    assert found["provider"] == "cpu"
+    assert found["step"]["p50"] > 0
+    assert found["files_mib"] > 4 * found["parameters_millions"] * 1e6 / 2**20
 
 
 def test_the_participant_has_a_row() -> None:
