@@ -45,6 +45,17 @@ def path(seconds: float = 60.0, subscribers: int = 1) -> dict[str, Any]:
     return found | {"svg": histogram(shown, f"{found['windows']} windows in {seconds:g} s")}
 
 
+def rest_of_the_path(seconds: float) -> dict[str, float]:
+    """Milliseconds from the newest sample to the frame at a client, less the inference of the same window."""
+    with ExitStack() as stack:
+        name, port = f"PhospheneBench-{os.getpid()}", free_port()
+        produce(stack, name)
+        process = serve_process(stack, name, port)
+        wait_for(lambda: status(port).get("state") == "running", 60.0)
+        _, ms = watch(port, process.pid, seconds, 1)
+    return percentiles(ms["sample to frame"] - ms["inference"])
+
+
 def watch(
     port: int, pid: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from models.errors import OperatorFault
+
 Recording = Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")]
 Data = Annotated[list[Path], typer.Argument(help="Recordings, MUA, spike counts (.npz), or folders of them.")]
 Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
@@ -136,12 +138,40 @@ def bench(
     rows: Annotated[list[str] | None, typer.Argument(help="Which rows; all where none is named.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long the whole path is watched.")] = 60.0,
     out: Annotated[Path | None, typer.Option(help="JSON file, not there yet; pictures beside it.")] = None,
+    choose: Annotated[
+        str | None, typer.Option(help="Instead: which bundle decodes best within so long on this machine, as 5ms.")
+    ] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles to choose from. [those of serve]")] = None,
     peers: Annotated[bool, typer.Option("--peers", help="The same by ezmsg, mne-lsl, torch, too.")] = False,
 ) -> None:
     """Measure each stage and the whole path on this machine, beside its noise floor."""
     from server.bench.main import bench
 
+    if choose is not None:
+        _choose(choose, bundles, out)
+        return
     bench(rows or [], seconds, out, peers)
+
+
+def _choose(budget: str, bundles: Path | None, out: Path | None) -> None:
+    import orjson
+
+    from server.bench.choose import budget_ms, choose, sentence
+    from server.settings import load
+
+    ms = budget_ms(budget)
+    if out is not None and out.exists():
+        raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
+    found = choose(ms, bundles or load(None).bundles)
+    for one in found["points"]:
+        accuracy = "–" if one["balanced_accuracy"] is None else f"{one['balanced_accuracy']:.1f} %"
+        print(
+            f"{one['name']:<20} {one['precision']:<8} {accuracy:>7}  {one['p50_ms']:.2f} ms, p99 {one['p99_ms']:.2f} "
+            f"({one['participant']})"
+        )
+    print(sentence(found))
+    if out is not None:
+        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
 def certify(
