@@ -24,11 +24,13 @@ from onnx.external_data_helper import set_external_data
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import Encoder
 from models.networks.slow_pooling import Embedder, Slow
 
 OPSET = 23
 LARGE_TENSOR, ALIGNED = 8192, 64  # bytes; what is smaller, probes too, stays in the model
+Reader = Encoder | FewerElectrodes
 IN_POOLING = "pooling/"  # begins the names of the nodes that stay float32
 
 
@@ -43,7 +45,7 @@ class FoldedProbe:
 class LiveModel(nn.Module):
     """What runs live: window and usable channels to embedding and probabilities, in the order of `probes`."""
 
-    def __init__(self, encoder: Encoder, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> None:
+    def __init__(self, encoder: Reader, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> None:
         super().__init__()
         self.embedder = Embedder(encoder, slow)
         self.names = tuple(probes)
@@ -60,11 +62,11 @@ class LiveModel(nn.Module):
         return embedding, *(torch.sigmoid((embedding * weight).sum(dim=1) + bias) for weight, bias in readouts)
 
 
-def export_onnx(encoder: Encoder, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> bytes:
+def export_onnx(encoder: Reader, probes: dict[str, FoldedProbe], slow: Slow | None = None) -> bytes:
     """The float32 model with a dynamic batch."""
     model = LiveModel(encoder, probes, slow).eval()
     config = encoder.config
-    example = (torch.zeros(2, config.channels, config.bins), torch.ones(2, config.channels, dtype=torch.bool))
+    example = (torch.zeros(2, encoder.reads, config.bins), torch.ones(2, encoder.reads, dtype=torch.bool))
     batch = torch.export.Dim("batch", min=1, max=4096)
     with _quiet():
         program = torch.onnx.export(
@@ -132,7 +134,7 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def reference(
-    encoder: Encoder,
+    encoder: Reader,
     probes: dict[str, FoldedProbe],
     windows: NDArray[np.float32],
     usable: NDArray[np.bool_],

@@ -141,6 +141,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.project = nn.Linear(config.width, config.embedding) if config.embedding else nn.Identity()
+        self.reads = config.channels  # of a window
 
     def forward(
         self, window: Tensor, usable: Tensor, keep: Tensor | None = None, whole: bool = False

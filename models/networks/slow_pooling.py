@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import Encoder, pool
 
 Array = NDArray[np.float32]
@@ -100,7 +101,7 @@ class SlowPooling(nn.Module):
 class Embedder(nn.Module):
     """Windows and usable channels to embeddings. `read`: so many of their first numbers are for the probes."""
 
-    def __init__(self, encoder: Encoder, slow: Slow | None = None) -> None:
+    def __init__(self, encoder: Encoder | FewerElectrodes, slow: Slow | None = None) -> None:
         super().__init__()
         self.encoder, self.slow = encoder, slow
         self.pooling = None if slow is None else SlowPooling(slow)
