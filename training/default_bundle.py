@@ -1,8 +1,8 @@
 """The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
 
-One simulated participant throughout, at level B: broadband, through the chain that serves. Resting sessions pretrain the
-encoder, hours of stimulation give the probes their trials. (An encoder that saw rest at level A, the envelope written
-directly, tells less of level B than one that saw none: docs/decisions/served-embedding.md.)
+One simulated participant throughout, at level B: broadband, through the chain that serves. Resting sessions pretrain
+the encoder, hours of stimulation give the probes their trials. (An encoder that saw rest at level A, the envelope
+written directly, tells less of level B than one that saw none: docs/decisions/served-embedding.md.)
 The pooling is learned from both, without answers: from rest, and from between the stimulations. Later days at level B,
 never fitted to, are what the model card reports, with the bundle that ships now beside the new one on the same trials.
 Every stage leaves its result under OUT and is skipped when that stands, so a kill loses one session or a few hundred
