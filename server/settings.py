@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")
     hop_s: float = Field(0.01, ge=0.001, le=1.0, description="between windows in continuous mode")
 
+    decode_core: int | None = Field(None, ge=0, description="the core of the decode thread (Linux)")
+    decode_priority: int | None = Field(None, ge=1, le=99, description="its real-time priority (Linux)")
+
     limits: Path | None = Field(None, description="TOML file of what may ever be asked for; without it, nothing")
     stimulator: str = Field("none", description="none, lsl, serial:PORT, udp:HOST:PORT or simulated, with ?options")
     journal: Path | None = Field(None, description="where triggers are written down; by default one per participant")

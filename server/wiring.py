@@ -29,6 +29,7 @@ from server.settings import Settings
 from streaming.chunk import Source
 from streaming.live import LiveDecoder, LiveSettings
 from streaming.participant.source import SimulatedSource
+from streaming.placement import Placement
 from streaming.predictions import Prediction
 from streaming.sinks.prediction_outlet import PredictionOutlet
 from streaming.sources.lsl import LslSource
@@ -113,6 +114,8 @@ class _Server(uvicorn.Server):
 
 def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
     """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
+    placement = Placement(settings.decode_core, settings.decode_priority)
+    placement.check()
     source = open_source(settings)
     loop = open_loop(
         settings,
@@ -131,7 +134,7 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
     live = LiveDecoder(
         source,
         decoder,
-        LiveSettings(settings.mode, settings.hop_s, settings.participant),
+        LiveSettings(settings.mode, settings.hop_s, settings.participant, placement),
         [tell],
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),

@@ -27,6 +27,7 @@ from streaming.events import Report, Stimulation
 from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
 from streaming.pipeline import DecodingSettings, Due, Pipeline
+from streaming.placement import ANYWHERE, Placement
 from streaming.predictions import Mode, Prediction
 from streaming.shadow import Shadow
 from streaming.signal.chain import SignalChain
@@ -47,11 +48,12 @@ EXPECT_S = 0.5  # for so long bins are held back until the marker of a pulse of 
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """How the stream is decoded. `participant` is whose cortex it is, where the stream does not say."""
+    """How the stream is decoded, and where. `participant` is whose cortex it is, where the stream does not say."""
 
     mode: Mode = "continuous"
     hop_s: float = 0.01
     participant: str | None = None
+    placement: Placement = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,8 @@ class LiveDecoder:
                 self._say("waiting", self._status.problem)
                 try:
                     if self._source.wait(self._stop):
-                        self._decode_stream()
+                        with self._settings.placement.held():
+                            self._decode_stream()
                 except EndOfRecording:
                     self.busy_since = None
                     self._say("ended", "")

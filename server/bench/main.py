@@ -30,6 +30,7 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "path": lambda seconds: path.path(seconds),
     "pulse": lambda seconds: pulse.pulse(seconds),
     "fanout": lambda seconds: path.fanout(),
+    "placement": lambda seconds: path.placement(seconds),
     "swap": lambda seconds: swap.swap(),
     "hang": lambda seconds: hang.hang(),
     "peers": lambda seconds: peers.peers(seconds),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -109,6 +111,40 @@ def scraped(port: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+PLACES = {"anywhere": "", "a core of its own": "decode_core = {core}\n"}
+PLACES["real-time"] = PLACES["a core of its own"] + "decode_priority = 20\n"
+ROUNDS = 3
+
+
+def placement(seconds: float = 60.0) -> dict[str, Any]:
+    """Milliseconds from newest sample to frame with the decode thread placed in each way, in turns."""
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in PLACES}
+    left_out: dict[str, str] = {}
+    with ExitStack() as stack, NoiseFloor() as floor:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        name = f"PhospheneBench-{os.getpid()}"
+        produce(stack, name)
+        for _ in range(ROUNDS):
+            for place in PLACES.keys() - left_out.keys():
+                config = folder / "place.toml"
+                config.write_text(PLACES[place].format(core=(os.cpu_count() or 1) - 1))
+                with ExitStack() as one:
+                    port = free_port()
+                    process = serve_process(one, name, port, "--config", str(config))
+                    wait_for(lambda: process.poll() is not None or status(port).get("state") == "running", 60.0)
+                    if process.poll() is not None:
+                        left_out[place] = "refused: this user may not, or the system does not know it"
+                        continue
+                    found[place].append(watch(port, process.pid, seconds / ROUNDS, 1)[1]["sample to frame"])
+    frames = {place: np.concatenate(parts) for place, parts in found.items() if parts}
+    return {
+        "unit": "ms",
+        **{place: percentiles(ms) for place, ms in frames.items()},
+        "left_out": left_out,
+        "noise_floor_ms": floor.percentiles_ms(),
+    }
 
 
 def fanout(seconds: float = 20.0) -> dict[str, Any]:
