@@ -63,9 +63,7 @@ class Placement:
         if self.core is not None:
             if self.core not in cores:
                 listed = ", ".join(map(str, sorted(cores)))
-                raise OperatorFault(
-                    f"decode_core: found {self.core}, expected one of {listed}, which this process may use"
-                )
+                raise OperatorFault(f"decode_core: found {self.core}, expected one that this process may use: {listed}")
             os.sched_setaffinity(0, {self.core})
         if self.priority is not None:
             lowest, highest = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)

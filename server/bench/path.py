@@ -15,6 +15,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def placement(seconds: float = 60.0) -> dict[str, Any]:
                 with ExitStack() as one:
                     port = free_port()
                     process = serve_process(one, name, port, "--config", str(config))
-                    wait_for(lambda: process.poll() is not None or status(port).get("state") == "running", 60.0)
+                    wait_for(partial(_began, process, port), 60.0)
                     if process.poll() is not None:
                         left_out[place] = "refused: this user may not, or the system does not know it"
                         continue
@@ -145,6 +146,10 @@ def placement(seconds: float = 60.0) -> dict[str, Any]:
         "left_out": left_out,
         "noise_floor_ms": floor.percentiles_ms(),
     }
+
+
+def _began(process: subprocess.Popen[Any], port: int) -> bool:
+    return process.poll() is not None or status(port).get("state") == "running"
 
 
 def fanout(seconds: float = 20.0) -> dict[str, Any]:

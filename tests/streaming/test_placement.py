@@ -64,9 +64,10 @@ def test_what_cannot_be_is_refused(monkeypatch):
     def forbid(*_):
         raise PermissionError
 
-    with monkeypatch.context() as patch, pytest.raises(OperatorFault, match="LimitRTPRIO"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "sched_setscheduler", forbid)
-        Placement(priority=1)._take(os.sched_getaffinity(0))
+        with pytest.raises(OperatorFault, match="LimitRTPRIO"):
+            Placement(priority=1)._take(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_setaffinity")
     with pytest.raises(OperatorFault, match="found no Linux"):
         Placement(0).check()
