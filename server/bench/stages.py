@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,7 +25,8 @@ from streaming.signal.settings import ChainSettings
 
 RATE = 30_000
 CHUNK = 30
-N_CHUNKS = 8  # few, because a chunk that LSL just wrote is in the cache
+N_CHUNKS, IN_CACHE = 8, 2**20  # few, because a chunk that LSL just wrote is in the cache (bytes)
+SETTLED = 12_000  # bins, until the normaliser's window is full
 
 
 class PlainChain:
@@ -69,7 +71,9 @@ def chain(channels: int, repeats: int = 4000, bins: int = 1, peers: Mapping[str,
     """Microseconds for each chunk of so many milliseconds, all versions in turns in one run; how many times as long
     each other one takes. `peers`: of other makers, beside the plain one."""
     rng = np.random.default_rng(0)
-    chunks = [(20 * rng.standard_normal((CHUNK * bins, channels))).astype(np.float32) for _ in range(N_CHUNKS)]
+    shape = (CHUNK * bins, channels)
+    n_chunks = max(1, min(N_CHUNKS, IN_CACHE // (4 * math.prod(shape))))
+    chunks = [(20 * rng.standard_normal(shape)).astype(np.float32) for _ in range(n_chunks)]
     live, plain = SignalChain(ChainSettings(), RATE, channels), PlainChain(ChainSettings(), channels)
     # as the plain one: nothing kept for late markers
     offline = SignalChain(ChainSettings(rewind_s=0.0), RATE, channels)
@@ -80,8 +84,8 @@ def chain(channels: int, repeats: int = 4000, bins: int = 1, peers: Mapping[str,
         **(peers or {}),
     }
     for name, call in calls.items():
-        for i in range(2000 if name in list(calls)[:2] else 100):
-            call(chunks[i % N_CHUNKS])
+        for i in range(SETTLED // bins if name in list(calls)[:2] else 100):
+            call(chunks[i % n_chunks])
     with NoiseFloor() as floor:
         turns: dict[str, Callable[[int], object]] = {name: partial(_on, call, chunks) for name, call in calls.items()}
         taken = interleaved(turns, repeats)

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from streaming.signal.lanes import LANES, filter_lanes
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
+EXACT = {"nsz"}  # where two functions must give the same bits
 MOST_LANES = 128
 SEGMENT = 64  # rows of scratch: longer than the longest bin (41 samples at 40 kHz)
 
 # i64: scalars, then one row of `padded` for each channel fact
 NEXT_SAMPLE, NEXT_BIN, BIN_START, BIN_END, FRESH, SETTLE_START, SETTLE_BLANK, SETTLE_GAP = range(8)
-WEIGH, ANY_BAD, ALL_MOVED, TROUBLE, HISTORY = 8, 9, 10, 11, 12
+WEIGH, ANY_BAD, ALL_MOVED, TROUBLE, HISTORY, WHOLE_RUN = 8, 9, 10, 11, 12, 13
 N_SCALARS = 16
 MASK, DEAD, STILL_RUN, LIVE_RUN, SETTLE, BAD, MOVED = range(7)  # channel facts
 N_FACTS = 7
@@ -208,10 +209,17 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
     leaving = reasons[(at - k[K_WINDOW]) % rings.shape[0]] & ALL_REASONS
     i64[HISTORY] += np.int64(reason == 0) - np.int64(leaving & ~REASON_HISTORY == 0)
     short = REASON_HISTORY if k[K_FROZEN] == 0 and i64[HISTORY] < k[K_MIN_HISTORY] else 0
-    reasons[slot] = reason | short | alive(i64, padded) << COUNT_SHIFT
+    n_alive = alive(i64, padded)
+    reasons[slot] = reason | short | n_alive << COUNT_SHIFT
     low_pass_step(f32, f64, rings[slot, ENVELOPE], filters64, k, which)
-    health(i64, rings[slot, OK], reason, k)
-    normalise(f64, rings, at, k, np.float32(filters64[FLOOR]))
+    sound = health(i64, rings[slot, OK], reason, k)
+    whole = sound and reason == 0 and n_alive == k[K_CHANNELS]
+    i64[WHOLE_RUN] = i64[WHOLE_RUN] + 1 if whole else 0
+    floor = np.float32(filters64[FLOOR])
+    if i64[WHOLE_RUN] > k[K_WINDOW] and k[K_FROZEN] == 0:
+        normalise_whole(f64, rings, at, k, floor)
+    else:
+        normalise(f64, rings, at, k, floor)
     if i64[WEIGH] != 0:
         weigh(f32, i64, padded)
     open_bin(i64, at + 1, k)
@@ -219,7 +227,7 @@ def finish_bin(f32, f64, i64, rings, reasons, filters64, k):  # type: ignore[no-
 
 @njit(nogil=True, cache=True, fastmath=FAST)
 def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
-    """Which channels this bin vouches for (`ok`), and who has died or come back to life.
+    """Which channels this bin vouches for (`ok`), and who has died or come back to life. True where nothing was amiss.
 
     Dead: flat, or never finite, for K_DEAD_BINS bins in a row; alive again after as many good ones.
     """
@@ -232,7 +240,7 @@ def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
     all_moved = i64[ALL_MOVED] != 0
     i64[ALL_MOVED] = 0
     if all_moved and i64[ANY_BAD] == 0 and i64[TROUBLE] == 0:
-        return  # as nearly always: everyone alive, nobody under suspicion
+        return True  # as nearly always: everyone alive, nobody under suspicion
     moved, settle, bad = facts[MOVED], facts[SETTLE], facts[BAD]
     still_run, live_run = facts[STILL_RUN], facts[LIVE_RUN]
     start, end, limit = i64[BIN_START], i64[BIN_END], k[K_DEAD_BINS]
@@ -257,9 +265,33 @@ def health(i64, ok, reason, k):  # type: ignore[no-untyped-def]
         moved[c] = 0
     i64[ANY_BAD] = 0
     i64[TROUBLE] = trouble
+    return False
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(nogil=True, cache=True, fastmath=EXACT)
+def normalise_whole(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
+    """As `normalise`, to the bit, where every channel of the window and of the bin that leaves it is vouched for: a
+    third of the time, because there is nothing to weigh and every count is the window's."""
+    tiles, lanes, window, n_slots = k[K_TILES], k[K_LANES], k[K_WINDOW], rings.shape[0]
+    slot, leaving = at % n_slots, (at - window) % n_slots
+    share = 1.0 / np.float64(window)
+    for tile in range(tiles):
+        first, last = tile * lanes, (tile + 1) * lanes
+        f = f64[tile * N_F64 * MOST_LANES : (tile + 1) * N_F64 * MOST_LANES]
+        e_new, e_old = rings[slot, ENVELOPE, first:last], rings[leaving, ENVELOPE, first:last]
+        z = rings[slot, Z, first:last]
+        for c in range(lanes):
+            e, eo = np.float64(e_new[c]), np.float64(e_old[c])
+            total = f[SUM1 * MOST_LANES + c] + (e - eo)
+            squares = f[SUM2 * MOST_LANES + c] + (e * e - eo * eo)
+            f[SUM1 * MOST_LANES + c] = total
+            f[SUM2 * MOST_LANES + c] = squares
+            mean = total * share
+            variance = np.float32(max(squares * share - mean * mean, 0.0))
+            z[c] = np.float32(e - mean) / max(np.sqrt(variance), floor)
+
+
+@njit(nogil=True, cache=True, fastmath=EXACT)
 def normalise(f64, rings, at, k, floor):  # type: ignore[no-untyped-def]
     """z of one bin against the trailing window, that bin included, or against frozen statistics.
 
