@@ -1,8 +1,7 @@
 """The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
 
-One simulated participant throughout, at level B: broadband, through the chain that serves. Resting sessions pretrain
-the encoder, hours of stimulation give the probes their trials. (An encoder that saw rest at level A, the envelope
-written directly, tells less of level B than one that saw none: docs/decisions/served-embedding.md.)
+One simulated participant throughout. Its resting sessions at level A (the envelope, written directly) pretrain the
+encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials.
 The pooling is learned from both, without answers: from rest, and from between the stimulations. Later days at level B,
 never fitted to, are what the model card reports, with the bundle that ships now beside the new one on the same trials.
 Every stage leaves its result under OUT and is skipped when that stands, so a kill loses one session or a few hundred
@@ -39,12 +38,11 @@ from streaming.participant.session import Event
 from streaming.participant.session import Session as SimulatedSession
 from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
 from streaming.participant.stimulation import percept_probability
-from streaming.participant.trials import Protocol
 from streaming.participant.window_observer import WINDOW_BINS, WindowObserver
 from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings
-from training.data import Session, SessionHeader, Trial, read_session, settled, write_session
+from training.data import Session, SessionHeader, Trial, normalise, read_session, settled, write_session
 from training.export import export_bundle
 from training.precisions import HELD_OUT
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
@@ -110,9 +108,9 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         _write(out / "took.json", json.dumps(took))
         return sessions
 
-    rest = stage("rest", *(_Job(0, 100 + k, recipe.rest_s, "rest") for k in range(recipe.rest_sessions)))
-    fitting = stage("fitting", *(_Job(0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
-    later = stage("later", *(_Job(day, 300, recipe.later_s, observed=True) for day in recipe.later_days))
+    rest = stage("rest", *(_Job("A", 0, 100 + k, recipe.rest_s) for k in range(recipe.rest_sessions)))
+    fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
+    later = stage("later", *(_Job("B", day, 300, recipe.later_s, observed=True) for day in recipe.later_days))
     started = time.monotonic()
     _pretrain(rest, out / "pretrain", recipe)
     took["pretrain"] = took.get("pretrain", 0.0) + time.monotonic() - started
@@ -153,15 +151,15 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
 
 @dataclass(frozen=True)
 class _Job:
+    level: str
     day: int
     session: int
     seconds: int
-    protocol: Protocol = "threshold"
     observed: bool = False  # with the ideal observer of each trial's windows
 
     @property
     def name(self) -> str:
-        return f"day-{self.day:02d}_session-{self.session}_B_{self.seconds}s"
+        return f"day-{self.day:02d}_session-{self.session}_{self.level}_{self.seconds}s"
 
 
 def _make_sessions(folder: Path, jobs: list[_Job], workers: int, console: Console) -> list[Session]:
@@ -177,7 +175,12 @@ def _make_session(folder: Path, job: _Job) -> Path:
     settings, chain = ParticipantSettings(day=job.day, session=job.session), ChainSettings()
     participant = Participant(settings)
     array = participant.anatomy.map
-    z, usable = _through_the_chain(participant, chain, job.protocol, job.seconds)
+    if job.level == "A":
+        envelope = LevelA(participant).read(job.seconds * BIN_RATE_HZ)
+        usable = np.ones(envelope.shape, bool)
+        z = normalise(envelope, usable[:, 0], usable, chain)
+    else:
+        z, usable = _through_the_chain(participant, chain, job.seconds)
     observed = _window_observers(participant) if job.observed else [{}] * len(participant.delivered)
     header = SessionHeader(
         name=job.name,
@@ -201,12 +204,10 @@ def _make_session(folder: Path, job: _Job) -> Path:
     return write_session(folder, header, z, settled(usable, chain))
 
 
-def _through_the_chain(
-    participant: Participant, chain_settings: ChainSettings, protocol: Protocol, seconds: int
-) -> tuple[Any, Any]:
-    """A session of broadband, a second at a time, through the chain that serves."""
+def _through_the_chain(participant: Participant, chain_settings: ChainSettings, seconds: int) -> tuple[Any, Any]:
+    """A threshold session of broadband, a second at a time, through the chain that serves."""
     rate = participant.settings.rate_hz
-    session = SimulatedSession(participant, protocol, seconds)
+    session = SimulatedSession(participant, "threshold", seconds)
     broadband, chain = Broadband(participant), SignalChain(chain_settings, rate, N_ELECTRODES)
     z = np.zeros((seconds * BIN_RATE_HZ, N_ELECTRODES), np.float32)
     usable = np.zeros(z.shape, bool)
@@ -287,7 +288,7 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         "",
         "## How it was made",
         "",
-        f"- Pretraining: {rest_h:.1f} h of rest at level B in {recipe.rest_sessions} sessions of day 0; preset `live`, "
+        f"- Pretraining: {rest_h:.1f} h of rest at level A in {recipe.rest_sessions} sessions of day 0; preset `live`, "
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from server.bench.path import produce, serve_process
 from server.running import ask, free_port, status, wait_for
 
 ROUNDS = 50
-WATCHED_S = 1.5  # around each
+WATCHED_S = 1.0  # around each
 OPEN = "from server.bundles import Bundles; from server.settings import PACKAGED; Bundles(PACKAGED).open('default')"
 
 
@@ -28,11 +30,14 @@ def swap(rounds: int = ROUNDS) -> dict[str, Any]:
     """Windows skipped in `rounds` swaps and as many controls; milliseconds of sample → prediction around both; MiB."""
     with ExitStack() as stack:
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
+        config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "swap.toml"
+        config.write_text("hold_s = 5.0\n")  # ten minutes of held predictions would grow for ten minutes
         produce(stack, name)
-        process = serve_process(stack, name, port)
+        process = serve_process(stack, name, port, "--config", str(config))
         wait_for(lambda: status(port).get("state") == "running", 60.0)
         for _ in range(3):  # what the first swaps load stays
             _swapped(port)
+        time.sleep(10.0)
         skipped: dict[str, list[int]] = {"swap": [], "control": []}
         total_ms: dict[str, list[float]] = {"swap": [], "control": []}
         before = memory_mib(process.pid)
