@@ -50,6 +50,7 @@ def certify(seconds: float, out: Path, source: str | None, options: list[str], s
         name, port = f"PhospheneCertify-{os.getpid()}", free_port()
         if source is None:
             produce(stack, name)
+        os.environ["PHOSPHENE__HOLD_S"] = "10"  # ten minutes of held predictions would grow for ten minutes
         process = serve_process(stack, name, port, *(("--source", source) if source else ()), *options)
         said.update("waiting for the stream to run")
         _wait(port, process)
