@@ -22,6 +22,7 @@ from server.bench.certificate import page
 from server.bench.measure import machine
 from server.bench.path import produce, serve_process, watch
 from server.running import free_port, status, wait_for
+from server.settings import PREFIX
 
 DEADLINES_MS = (2.0, 5.0, 8.0, 10.0, 20.0, 50.0)
 HOLDS = 0.999  # of frames in time: then a deadline is held
@@ -50,8 +51,9 @@ def certify(seconds: float, out: Path, source: str | None, options: list[str], s
         name, port = f"PhospheneCertify-{os.getpid()}", free_port()
         if source is None:
             produce(stack, name)
-        os.environ["PHOSPHENE__HOLD_S"] = "10"  # ten minutes of held predictions would grow for ten minutes
-        process = serve_process(stack, name, port, *(("--source", source) if source else ()), *options)
+        given = (*(("--source", source) if source else ()), *options)
+        # ten minutes of held predictions would grow for ten minutes
+        process = serve_process(stack, name, port, *given, env={**os.environ, f"{PREFIX}HOLD_S": "10"})
         said.update("waiting for the stream to run")
         _wait(port, process)
         about = status(port)

@@ -200,10 +200,13 @@ def produce(stack: ExitStack, name: str) -> None:
     stack.enter_context(child("-m", "server.bench.producer", name, stderr=subprocess.DEVNULL))
 
 
-def serve_process(stack: ExitStack, name: str, port: int, *options: str) -> subprocess.Popen[Any]:
-    """`phosphene serve` on the stream of this name."""
+def serve_process(
+    stack: ExitStack, name: str, port: int, *options: str, env: dict[str, str] | None = None
+) -> subprocess.Popen[Any]:
+    """`phosphene serve` on the stream of this name; `env`: another environment than ours."""
     source = ("--source", f"lsl:name='{name}'", "--port", str(port))
-    return stack.enter_context(child("-m", "server.cli", "serve", *source, *options, stderr=subprocess.DEVNULL))
+    arguments = ("-m", "server.cli", "serve", *source, *options)
+    return stack.enter_context(child(*arguments, stderr=subprocess.DEVNULL, env=env))
 
 
 Heard = tuple[float, dict[str, float], float, tuple[str, ...]]
