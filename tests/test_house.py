@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "training": {"models", "streaming", "training"},
     "server": {"models", "streaming", "server", "training"},  # training: inside functions only, see below
 }
-TORCH_ROOMS = ("models/networks/", "models/export.py", "training/")
+TORCH_ROOMS = ("models/networks/", "models/export.py", "training/", "server/bench/peer")  # the last: others' loops
 ASYNC_ROOMS = ("server/",)
 
 
