@@ -65,10 +65,10 @@ class Probation:
 
 
 class Swap:
-    """`probation_s`: how long the bundle before stays open; `clock` any steady clock in seconds."""
+    """`clock`: any steady clock in seconds."""
 
-    def __init__(self, service: Service, clock: Callable[[], float], probation_s: float = PROBATION_S) -> None:
-        self._service, self._clock, self._probation_s = service, clock, probation_s
+    def __init__(self, service: Service, clock: Callable[[], float]) -> None:
+        self._service, self._clock = service, clock
         self._candidate: Candidate | None = None
         self._before: OnnxDecoder | None = None  # still open
         self._before_name = ""
@@ -199,7 +199,7 @@ class Swap:
         service = self._service
         await service.control(service.gate.disarm, f"bundle {decoder.name} is activated")
         self._before, self._before_name = service.decoder, service.decoder.name
-        self._probation, self._probation_ends = Probation(service.settings.hop_s), self._clock() + self._probation_s
+        self._probation, self._probation_ends = Probation(service.settings.hop_s), self._clock() + PROBATION_S
         service.take_over(decoder)
         self._tell("active", decoder, why or f"after {self._before_name}", seen)
 

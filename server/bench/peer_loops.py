@@ -94,4 +94,4 @@ def with_mne(name: str, seconds: float) -> list[float]:
 if __name__ == "__main__":
     loop, name, seconds, out = sys.argv[1], sys.argv[2], float(sys.argv[3]), Path(sys.argv[4])
     found = {"plain": plain, "mne-lsl": with_mne}[loop](name, seconds)
-    out.write_text(json.dumps({"late_ms": found, "hop_s": HOP_BINS / 1000, "rate_hz": RATE}))
+    out.write_text(json.dumps({"late_ms": found, "hop_s": HOP_BINS / 1000}))
