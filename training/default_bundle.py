@@ -1,9 +1,10 @@
 """The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
 
-One simulated participant throughout. Its resting sessions at level A (the envelope, written directly) pretrain the
-encoder; hours of stimulation at level B (broadband) go through the chain that serves and give the probes their trials.
-The pooling is learned from both, without answers: from rest, and from between the stimulations. Later days at level B,
-never fitted to, are what the model card reports, with the bundle that ships now beside the new one on the same trials.
+One simulated participant throughout. Resting sessions of the weeks before pretrain the encoder, at level A (the
+envelope, written directly) or B (broadband, through the chain that serves); hours of stimulation at level B give the
+probes their trials. The pooling is learned from both, without answers: from rest, and from between the stimulations.
+Later days at level B, never fitted to, are what the model card reports, with the bundle that ships now beside the new
+one on the same trials.
 Every stage leaves its result under OUT and is skipped when that stands, so a kill loses one session or a few hundred
 steps.
 """
@@ -38,6 +39,7 @@ from streaming.participant.session import Event
 from streaming.participant.session import Session as SimulatedSession
 from streaming.participant.settings import BIN_RATE_HZ, N_ELECTRODES, ParticipantSettings
 from streaming.participant.stimulation import percept_probability
+from streaming.participant.trials import Protocol
 from streaming.participant.window_observer import WINDOW_BINS, WindowObserver
 from streaming.pipeline import EVOKED_START_BINS
 from streaming.signal.chain import SignalChain
@@ -71,7 +73,9 @@ class Recipe:
     """How much of everything. Session numbers keep clear of 0, which the demo shows."""
 
     rest_sessions: int = 40
+    rest_days: int = 20  # the last of them the day of the stimulations, day 0
     rest_s: int = 210
+    rest_level: str = "A"
     steps: int = 3_000
     fitting_sessions: int = 9
     fitting_s: int = 1_200
@@ -79,7 +83,16 @@ class Recipe:
     later_s: int = 2_400
 
 
-QUICK = Recipe(rest_sessions=4, rest_s=60, steps=60, fitting_sessions=2, fitting_s=240, later_days=(1,), later_s=240)
+QUICK = Recipe(
+    rest_sessions=4,
+    rest_days=2,
+    rest_s=60,
+    steps=60,
+    fitting_sessions=2,
+    fitting_s=240,
+    later_days=(1,),
+    later_s=240,
+)
 
 
 def main() -> None:
@@ -108,7 +121,8 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         _write(out / "took.json", json.dumps(took))
         return sessions
 
-    rest = stage("rest", *(_Job("A", 0, 100 + k, recipe.rest_s) for k in range(recipe.rest_sessions)))
+    days = [1 - recipe.rest_days + k * recipe.rest_days // recipe.rest_sessions for k in range(recipe.rest_sessions)]
+    rest = stage("rest", *(_Job(recipe.rest_level, day, 100 + k, recipe.rest_s, "rest") for k, day in enumerate(days)))
     fitting = stage("fitting", *(_Job("B", 0, 200 + k, recipe.fitting_s) for k in range(recipe.fitting_sessions)))
     later = stage("later", *(_Job("B", day, 300, recipe.later_s, observed=True) for day in recipe.later_days))
     started = time.monotonic()
@@ -155,6 +169,7 @@ class _Job:
     day: int
     session: int
     seconds: int
+    protocol: Protocol = "threshold"
     observed: bool = False  # with the ideal observer of each trial's windows
 
     @property
@@ -177,10 +192,10 @@ def _make_session(folder: Path, job: _Job) -> Path:
     array = participant.anatomy.map
     if job.level == "A":
         envelope = LevelA(participant).read(job.seconds * BIN_RATE_HZ)
-        usable = np.ones(envelope.shape, bool)
-        z = normalise(envelope, usable[:, 0], usable, chain)
+        usable = np.broadcast_to(participant.anatomy.truth.connected, envelope.shape)
+        z = normalise(envelope, np.ones(len(envelope), bool), usable, chain)
     else:
-        z, usable = _through_the_chain(participant, chain, job.seconds)
+        z, usable = _through_the_chain(participant, chain, job.protocol, job.seconds)
     observed = _window_observers(participant) if job.observed else [{}] * len(participant.delivered)
     header = SessionHeader(
         name=job.name,
@@ -204,10 +219,12 @@ def _make_session(folder: Path, job: _Job) -> Path:
     return write_session(folder, header, z, settled(usable, chain))
 
 
-def _through_the_chain(participant: Participant, chain_settings: ChainSettings, seconds: int) -> tuple[Any, Any]:
-    """A threshold session of broadband, a second at a time, through the chain that serves."""
+def _through_the_chain(
+    participant: Participant, chain_settings: ChainSettings, protocol: Protocol, seconds: int
+) -> tuple[Any, Any]:
+    """A session of broadband, a second at a time, through the chain that serves."""
     rate = participant.settings.rate_hz
-    session = SimulatedSession(participant, "threshold", seconds)
+    session = SimulatedSession(participant, protocol, seconds)
     broadband, chain = Broadband(participant), SignalChain(chain_settings, rate, N_ELECTRODES)
     z = np.zeros((seconds * BIN_RATE_HZ, N_ELECTRODES), np.float32)
     usable = np.zeros(z.shape, bool)
@@ -288,7 +305,8 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         "",
         "## How it was made",
         "",
-        f"- Pretraining: {rest_h:.1f} h of rest at level A in {recipe.rest_sessions} sessions of day 0; preset `live`, "
+        f"- Pretraining: {rest_h:.1f} h of rest at level {recipe.rest_level} in {recipe.rest_sessions} sessions of the "
+        f"{recipe.rest_days} days up to day 0; preset `live`, "
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",

@@ -1,7 +1,8 @@
 """What changes from day to day: gains, noise floor, thresholds, dropouts, a shift of the array, the units.
 
 Each is a walk whose step of day d is drawn at the address (seed, name, d), so that day 7 is the same whether or not
-day 6 was ever made. The truth is kept, so that an adaptation can be scored on what it recovers.
+day 6 was ever made. Days before day 0 are walked to from it, the other way. The truth is kept, so that an adaptation can
+be scored on what it recovers.
 """
 
 from __future__ import annotations
@@ -36,19 +37,20 @@ class DayTruth:
     shift_mm: NDArray[np.float64]  # (2,)
     state_offset: float
     connected: NDArray[np.bool_]
-    unit_generation: NDArray[np.int64]  # (96, 3): how many times this unit has been replaced
+    unit_generation: NDArray[np.int64]  # (96, 3): which neuron, by how often it was replaced; below 0 before day 0
 
 
 def day_truth(seed: int, day: int) -> DayTruth:
-    """The drift that has gathered from day 0 to `day`."""
+    """The drift between day 0 and `day`."""
+    onwards = 1 if day > 0 else -1
     connected = np.ones(N_ELECTRODES, dtype=bool)
     generation = np.zeros((N_ELECTRODES, UNITS_PER_ELECTRODE), dtype=np.int64)
     threshold = np.zeros(N_ELECTRODES)
-    for d in range(1, day + 1):
+    for d in _days(day):
         fate = draws.at(seed, "dropout", d).random(N_ELECTRODES)
         connected = np.where(connected, fate >= DROPOUT_PER_DAY, fate < RETURN_PER_DAY)
         replaced = draws.at(seed, "turnover", d).random(generation.shape) < -np.expm1(-1 / UNIT_TAU_DAYS)
-        generation = generation + replaced
+        generation = generation + onwards * replaced
         threshold = threshold + THRESHOLD_STEP * draws.at(seed, "threshold walk", d).standard_normal(N_ELECTRODES)
     shift = _stationary_walk(seed, "shift", day, 2, SHIFT_STEP_MM, SHIFT_SD_MM)
     return DayTruth(
@@ -63,10 +65,15 @@ def day_truth(seed: int, day: int) -> DayTruth:
     )
 
 
+def _days(day: int) -> range:
+    """Those behind day 0, up to `day`."""
+    return range(1, day + 1) if day > 0 else range(-1, day - 1, -1)
+
+
 def _stationary_walk(seed: int, name: str, day: int, n: int, step: float, sd: float) -> NDArray[np.float64]:
     """AR(1) over days with standard deviation `sd` and, for small steps, increments of `step`."""
     keep = 1 - 0.5 * (step / sd) ** 2
     value = sd * draws.at(seed, name, 0).standard_normal(n)
-    for d in range(1, day + 1):
+    for d in _days(day):
         value = keep * value + sd * np.sqrt(1 - keep**2) * draws.at(seed, name, d).standard_normal(n)
     return value

@@ -15,7 +15,8 @@ BIN_RATE_HZ = 1000
 
 @dataclass(frozen=True, slots=True)
 class ParticipantSettings:
-    """One participant (`seed`) on one day, in one session. Equal settings give equal samples.
+    """One participant (`seed`) on one day, in one session. Equal settings give equal samples. Drift is counted from
+    day 0; days before it are as good as those after.
 
     `state_code` says how the excitability s shows in the MUA: `linear` in its mean, `power` only in the amplitude of a
     25 Hz travelling wave (every linear readout is at chance), `mixed` half of each. In a linear Gaussian world PCA is
@@ -41,10 +42,8 @@ class ParticipantSettings:
     faults: bool = False  # dead and shorted electrodes, lost packets
 
     def __post_init__(self) -> None:
-        if min(self.seed, self.day, self.session) < 0:
-            raise OperatorFault(
-                f"found seed, day, session {self.seed}, {self.day}, {self.session}; expected no negative"
-            )
+        if min(self.seed, self.session) < 0:
+            raise OperatorFault(f"found seed, session {self.seed}, {self.session}; expected no negative")
         if self.rate_hz % BIN_RATE_HZ or not 15_000 <= self.rate_hz <= 40_000:
             raise OperatorFault(f"found rate_hz {self.rate_hz}, expected a multiple of 1000 from 15000 to 40000")
 

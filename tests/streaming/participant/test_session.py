@@ -81,7 +81,7 @@ def test_settings_that_cannot_be():
     with pytest.raises(OperatorFault, match="rate_hz"):
         ParticipantSettings(rate_hz=24_414)
     with pytest.raises(OperatorFault, match="negative"):
-        ParticipantSettings(day=-1)
+        ParticipantSettings(session=-1)
 
 
 class Clock:
