@@ -1,8 +1,8 @@
 """What changes from day to day: gains, noise floor, thresholds, dropouts, a shift of the array, the units.
 
 Each is a walk whose step of day d is drawn at the address (seed, name, d), so that day 7 is the same whether or not
-day 6 was ever made. Days before day 0 are walked to from it, the other way. The truth is kept, so that an adaptation can
-be scored on what it recovers.
+day 6 was ever made. Days before day 0 are walked to from it, the other way. The truth is kept, so that an adaptation
+can be scored on what it recovers.
 """
 
 from __future__ import annotations
