@@ -1,10 +1,11 @@
-"""A bundle of a fresh network, with its weights in a file of their own: what `phosphene bench large` opens.
+"""A bundle of a fresh network, of any size: what the bench opens for arrays and presets that nobody has trained.
 
 The weights are random, which takes as long as any, and it is nobody's: no probability of it means anything.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +18,39 @@ from models.bundle import (
     InputSpec,
     Manifest,
     Precision,
+    PrecisionName,
     Probe,
     array_sha256,
     chain_sha256,
     write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.export import FoldedProbe, export_onnx, quantize_int8, reference, split_weights
+from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import PRESETS, build
 from streaming.signal.settings import ChainSettings
 
 TOLERANCE = 1e-2  # of a GPU's order of sums at the paper's depth
+INT8_TOLERANCE = 0.5  # of weights that nobody trained
 
 
-def write_random(repository: Path, preset: str) -> tuple[Path, int]:
-    """Returns its directory, and how many parameters its encoder has."""
+def write_random(
+    repository: Path, preset: str, channels: int | None = None, looks_at: int | None = None, int8: bool = False
+) -> tuple[Path, int]:
+    """The preset, for arrays of so many channels, of which it looks at so many; its weights in a file of their own, or
+    in int8 as well. Returns its directory, and how many parameters its encoder has."""
     torch.manual_seed(0)
-    config = PRESETS[preset]
+    config = replace(PRESETS[preset], channels=channels or PRESETS[preset].channels)
     encoder = build(config).encoder.eval()
+    if looks_at is not None:
+        encoder = FewerElectrodes(encoder, np.linspace(0, config.channels - 1, looks_at).astype(int).tolist()).eval()
     probes = {"prestimulus": FoldedProbe(np.random.default_rng(0).standard_normal(config.width) / config.width, 0.0)}
     windows = np.random.default_rng(0).standard_normal((2, config.channels, config.bins)).astype(np.float32)
     usable = np.ones((2, config.channels), bool)
     outputs = reference(encoder, probes, windows, usable)
-    model, weights = split_weights(export_onnx(encoder, probes), "model.weights")
+    model = export_onnx(encoder, probes)
+    files, precisions = _int8(model) if int8 else _beside(model)
     labels, chain = tuple(f"elec{k + 1}" for k in range(config.channels)), ChainSettings().to_dict()
     golden = Golden(windows, usable, outputs["embedding"], {"prestimulus": outputs["prestimulus"]})
-    precision = Precision(
-        file="model.onnx",
-        weights="model.weights",
-        probability_tolerance=TOLERANCE,
-        embedding_tolerance=TOLERANCE,
-    )
     calibration = Calibration(slope=1, offset=0, trials=0, folds=1)
     manifest = Manifest(
         name=preset,
@@ -59,7 +63,25 @@ def write_random(repository: Path, preset: str) -> tuple[Path, int]:
         min_usable_channels=config.channels // 2,
         embedding_size=config.width,
         probes={"prestimulus": Probe(window=(-config.bins, 0), calibration=calibration, prevalence=0.5)},
-        precisions={"float32": precision},
+        precisions=precisions,
     )
-    files = {"model.onnx": model, "model.weights": weights, "golden.npz": golden.to_bytes()}
-    return write_bundle(repository, manifest, files), sum(one.numel() for one in encoder.parameters())
+    path = write_bundle(repository, manifest, files | {"golden.npz": golden.to_bytes()})
+    return path, sum(one.numel() for one in encoder.parameters())
+
+
+def _beside(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
+    model, weights = split_weights(model, "model.weights")
+    kept = {"model.onnx": model, "model.weights": weights}
+    return kept, {"float32": _precision("model.onnx", TOLERANCE, "model.weights")}
+
+
+def _int8(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
+    kept = {"model.onnx": model, "model.int8.onnx": quantize_int8(model)}
+    return kept, {
+        "float32": _precision("model.onnx", TOLERANCE),
+        "int8": _precision("model.int8.onnx", INT8_TOLERANCE),
+    }
+
+
+def _precision(file: str, tolerance: float, weights: str | None = None) -> Precision:
+    return Precision(file=file, weights=weights, probability_tolerance=tolerance, embedding_tolerance=tolerance)

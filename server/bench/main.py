@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, hang, large, path, peers, pulse, stages, swap
+from server.bench import files, hang, large, path, peers, pulse, scale, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -32,11 +32,14 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "fanout": lambda seconds: path.fanout(),
     "placement": lambda seconds: path.placement(seconds),
     "swap": lambda seconds: swap.swap(),
+    "lsl": lambda seconds: scale.lsl_in(seconds),
+    "scale": lambda seconds: scale.scale(seconds),
+    "hop-1ms": lambda seconds: scale.hop_1ms(seconds),
     "hang": lambda seconds: hang.hang(),
     "peers": lambda seconds: peers.peers(seconds),
     "large": lambda seconds: large.large(),
 }
-NEEDS_TRAIN = {"mua", "loader", "training", "large"}
+NEEDS_TRAIN = {"mua", "loader", "training", "large", "scale", "hop-1ms"}
 UNASKED = [row for row in ROWS if row not in ("peers", "large")]  # the others take what not every machine has
 
 

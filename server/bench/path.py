@@ -195,9 +195,9 @@ def _rig_and_service(stack: ExitStack) -> int:
     return port
 
 
-def produce(stack: ExitStack, name: str) -> None:
-    """The lean rig, on a stream of this name."""
-    stack.enter_context(child("-m", "server.bench.producer", name, stderr=subprocess.DEVNULL))
+def produce(stack: ExitStack, name: str, *channels: int) -> None:
+    """The lean rig, on a stream of this name, of 96 channels where it is not said."""
+    stack.enter_context(child("-m", "server.bench.producer", name, *map(str, channels), stderr=subprocess.DEVNULL))
 
 
 def serve_process(

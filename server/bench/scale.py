@@ -1,0 +1,78 @@
+"""More channels, and a shorter hop: where LSL ends on this machine, what the whole path takes, and one window a bin.
+
+The bundles are fresh networks of the right size (training/random_bundle.py); what they say means nothing, and takes as
+long as if it did. An encoder takes an electrode for a token, so from 256 on it looks at some of them only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models.errors import RigFault
+from server.bench.measure import NoiseFloor
+from server.bench.path import produce, serve_process, watch
+from server.running import free_port, status, wait_for
+
+LSL_CHANNELS = (96, 256, 1024)
+PATHS = ((96, 96), (256, 96), (1024, 96))  # channels, and how many of them the encoder looks at
+STARTS_S = 90.0
+
+
+def lsl_in(seconds: float = 60.0) -> dict[str, Any]:
+    """Samples lost between a sender and a reader of 30 kHz, and the cores that the reader takes."""
+    found: dict[str, Any] = {"unit": f"in {seconds:g} s"}
+    for channels in LSL_CHANNELS:
+        with ExitStack() as stack, NoiseFloor() as floor:
+            name = f"PhospheneBench-{os.getpid()}-{channels}"
+            produce(stack, name, channels)
+            command = [sys.executable, "-m", "server.bench.reader", name, str(seconds)]
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=seconds + STARTS_S)
+            if answer.returncode:
+                raise RigFault(f"bench lsl: {answer.stderr.strip()}")
+            read = orjson.loads(answer.stdout)
+            expected = seconds * 30_000
+            found[f"{channels} channels"] = read | {"came_of_expected": read["samples"] / expected}
+        found[f"{channels} channels"]["noise_floor_ms"] = floor.percentiles_ms()
+    return found
+
+
+def scale(seconds: float = 60.0) -> dict[str, Any]:
+    """Milliseconds from newest sample to frame with more channels, encoder `live`, hop 10 ms.
+
+    Raises:
+        ImportError: torch is not installed.
+    """
+    return {"unit": "ms"} | {
+        f"{channels} channels, {looks_at} looked at": _watched(seconds, 0.01, "live", channels, looks_at)
+        for channels, looks_at in PATHS
+    }
+
+
+def hop_1ms(seconds: float = 60.0) -> dict[str, Any]:
+    """The same with a window every millisecond, 96 channels, the smallest preset in int8. Raises as `scale`."""
+    return {"unit": "ms", "preset": "pico"} | _watched(seconds, 0.001, "pico", 96, 96)
+
+
+def _watched(seconds: float, hop_s: float, preset: str, channels: int, looks_at: int) -> dict[str, Any]:
+    from training.random_bundle import write_random
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        write_random(folder / "bundles", preset, channels, looks_at if looks_at < channels else None, int8=True)
+        config = folder / "bench.toml"
+        config.write_text(
+            f"model = '{preset}'\nbundles = '{folder / 'bundles'}'\nhop_s = {hop_s}\nprecision = 'int8'\n"
+        )
+        name, port = f"PhospheneBench-{os.getpid()}-{channels}", free_port()
+        produce(stack, name, channels)
+        process = serve_process(stack, name, port, "--config", str(config))
+        wait_for(lambda: status(port).get("state") == "running", STARTS_S)
+        return watch(port, process.pid, seconds, 1)[0]
