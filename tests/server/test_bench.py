@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from models.errors import OperatorFault
-from server.bench import large, stages
+from models.onnx_decoder import open_bundle
+from server.bench import large, scale, stages
 from server.bench.main import bench
 from server.bench.measure import interleaved, percentiles
 from streaming.signal.chain import SignalChain
@@ -57,6 +58,29 @@ def test_a_bundle_with_its_weights_beside_it_is_written_checked_opened_and_run()
     assert found["provider"] == "cpu"
     assert found["step"]["p50"] > 0
     assert found["files_mib"] > 4 * found["parameters_millions"] * 1e6 / 2**20
+
+
+def test_a_bundle_for_another_array_looks_at_some_of_its_electrodes_in_int8(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from training.random_bundle import write_random
+
+    path, _ = write_random(tmp_path, "pico", channels=256, looks_at=32, int8=True)
+    decoder, exact = (open_bundle(path, "cpu", precision) for precision in ("int8", "float32"))
+    window, usable = np.random.default_rng(1).standard_normal((256, 128)).astype(np.float32), np.ones(256, bool)
+    assert decoder.n_channels == 256
+    assert np.abs(decoder.step(window, usable).embedding - exact.step(window, usable).embedding).max() < 0.5
+    ours, others = np.linspace(0, 255, 32).astype(int), window.copy()
+    others[np.setdiff1d(np.arange(256), ours)] = 0
+    np.testing.assert_array_equal(exact.step(others, usable).embedding, exact.step(window, usable).embedding)
+
+
+def test_lsl_loses_nothing_on_the_way_to_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "LSL_CHANNELS", (128,))
+    found = scale.lsl_in(0.5)["128 channels"]
+    assert found["channels"] == 128
+    assert found["lost_samples"] == found["reconnects"] == 0
+    assert found["samples"] > 0
+    assert found["cores"] > 0
 
 
 def test_the_participant_has_a_row() -> None:
