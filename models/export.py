@@ -1,32 +1,26 @@
-"""Encoder and probes to ONNX: a self-contained float32 file and its int8 sibling; large weights in a file of their own.
+"""Encoder and probes to ONNX: a self-contained float32 file; large weights in a file of their own.
 
 Opset 23 keeps RMSNormalization and Attention as single operators (8 % faster than their decomposition). A probe is a
 scaler, a logistic regression and Platt's calibration; all three are affine in the embedding up to the last sigmoid, so
 they fold into one weight vector per probe. It is multiplied and summed, not a MatMul, and so stays float32 in the int8
-file. So does a learned pooling, told by its nodes' names: it squares what the encoder gives.
+file (int8.py), as the nodes of a learned pooling do, told by their names.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx.external_data_helper import set_external_data
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import Encoder
 from models.networks.slow_pooling import Embedder, Slow
+from models.quiet import quiet
 
 OPSET = 23
 LARGE_TENSOR, ALIGNED = 8192, 64  # bytes; what is smaller, probes too, stays in the model
@@ -68,7 +62,7 @@ def export_onnx(encoder: Reader, probes: dict[str, FoldedProbe], slow: Slow | No
     config = encoder.config
     example = (torch.zeros(2, encoder.reads, config.bins), torch.ones(2, encoder.reads, dtype=torch.bool))
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model,
             example,
@@ -91,21 +85,6 @@ def export_onnx(encoder: Reader, probes: dict[str, FoldedProbe], slow: Slow | No
     return proto.SerializeToString()
 
 
-def quantize_int8(model: bytes) -> bytes:
-    """The same model with int8 weights and activations scaled per window, in the matrix products only."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        target, proto = Path(folder) / "int8.onnx", onnx.load_from_string(model)
-        exact = [node.name for node in proto.graph.node if node.name.startswith(IN_POOLING)]
-        quantize_dynamic(
-            proto,
-            target,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=exact,
-        )
-        return target.read_bytes()
-
-
 def split_weights(model: bytes, file: str) -> tuple[bytes, bytes]:
     """The same model with the weights of its main graph in a file of this name, and what that file holds."""
     proto, parts, at = onnx.load_from_string(model), [], 0
@@ -117,19 +96,6 @@ def split_weights(model: bytes, file: str) -> tuple[bytes, bytes]:
         tensor.ClearField("raw_data")
         at += len(parts[-1])
     return proto.SerializeToString(), b"".join(parts)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporter and quantiser warn of packages that are not here and of options that are not meant."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 @torch.no_grad()

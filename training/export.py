@@ -25,8 +25,9 @@ from models.bundle import (
     write_bundle,
 )
 from models.errors import OperatorFault
-from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference, split_weights
+from models.export import IN_POOLING, FoldedProbe, export_onnx, reference, split_weights
 from models.float16 import halve
+from models.int8 import quantize_int8
 from models.networks.slow_pooling import Slow
 from streaming.chunk import ArrayMap
 from training.frozen import read
@@ -87,7 +88,7 @@ def export_bundle(
     models: dict[PrecisionName, bytes] = {
         "float32": float32,
         "float16": halve(float32, (IN_POOLING,)),
-        "int8": quantize_int8(float32),
+        "int8": quantize_int8(float32, windows, usable, (IN_POOLING,)),
     }
     outputs = reference(encoder, folded, windows, usable, slow)
     prevalence = {key: one["prevalence"] for key, one in fitted["probes"].items()}

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from models.export import FoldedProbe, Reader, export_onnx, quantize_int8
+from models.export import IN_POOLING, FoldedProbe, Reader, export_onnx
+from models.int8 import quantize_int8
 from models.networks.fewer_electrodes import FewerElectrodes, spread
 from models.networks.flops import flops
 from models.networks.slow_pooling import Embedder
@@ -46,6 +47,7 @@ from training.operating_points_plot import plot
 from training.readout import fit
 from training.resting import Pairs
 from training.slow_pooling import learn
+from training.trials import golden
 
 PROTOCOL, PROBE = "threshold", "prestimulus"  # the trigger's question
 TIMED = 300  # windows of each point, in turns
@@ -160,7 +162,8 @@ def _measure(one: Subject, seen: Seen, layout: Layout, share: float, file: Path)
     weight, bias = readout.folded()
     probe = {PROBE: FoldedProbe(np.pad(weight, (0, embedder.size - embedder.read)), bias)}
     float32 = export_onnx(reader, probe, slow)
-    models = {"float32": float32, "int8": quantize_int8(float32)}
+    tried = golden(seen.trials)
+    models = {"float32": float32, "int8": quantize_int8(float32, tried.windows, tried.usable, (IN_POOLING,))}
     arrays: dict[str, Any] = {"prevalence": readout.prevalence, "gflop": flops(reader.config) / 1e9}
     for precision, model in models.items():
         arrays[precision] = _ask(model, seen, layout.test)

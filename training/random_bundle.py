@@ -24,7 +24,8 @@ from models.bundle import (
     chain_sha256,
     write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, quantize_int8, reference, split_weights
+from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.int8 import quantize_int8
 from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import PRESETS, build
 from streaming.signal.settings import ChainSettings
@@ -48,7 +49,7 @@ def write_random(
     usable = np.ones((2, config.channels), bool)
     outputs = reference(encoder, probes, windows, usable)
     model = export_onnx(encoder, probes)
-    files, precisions = _int8(model) if int8 else _beside(model)
+    files, precisions = _int8(model, quantize_int8(model, windows, usable)) if int8 else _beside(model)
     labels, chain = tuple(f"elec{k + 1}" for k in range(config.channels)), ChainSettings().to_dict()
     golden = Golden(windows, usable, outputs["embedding"], {"prestimulus": outputs["prestimulus"]})
     calibration = Calibration(slope=1, offset=0, trials=0, folds=1)
@@ -75,8 +76,8 @@ def _beside(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precisi
     return kept, {"float32": _precision("model.onnx", TOLERANCE, "model.weights")}
 
 
-def _int8(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
-    kept = {"model.onnx": model, "model.int8.onnx": quantize_int8(model)}
+def _int8(model: bytes, quantised: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
+    kept = {"model.onnx": model, "model.int8.onnx": quantised}
     return kept, {
         "float32": _precision("model.onnx", TOLERANCE),
         "int8": _precision("model.int8.onnx", INT8_TOLERANCE),

@@ -111,7 +111,8 @@ def network(repeats: int = 400) -> dict[str, Any]:
     """
     import torch
 
-    from models.export import FoldedProbe, export_onnx, quantize_int8
+    from models.export import FoldedProbe, export_onnx
+    from models.int8 import quantize_int8
     from models.networks.masked_autoencoder import PRESETS, build, pool
     from models.runtime import ort
 
@@ -124,11 +125,12 @@ def network(repeats: int = 400) -> dict[str, Any]:
         window = np.random.default_rng(0).standard_normal((1, config.channels, config.bins)).astype(np.float32)
         usable = np.ones((1, config.channels), bool)
         model = export_onnx(encoder, {"prestimulus": FoldedProbe(np.ones(config.width), 0.0)})
+        quantised = quantize_int8(model, window, usable)
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         sessions = {
             name: ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-            for name, graph in (("onnxruntime float32", model), ("onnxruntime int8", quantize_int8(model)))
+            for name, graph in (("onnxruntime float32", model), ("onnxruntime int8", quantised))
         }
         inputs = torch.from_numpy(window), torch.from_numpy(usable)
 

@@ -21,7 +21,8 @@ from models.bundle import (
     chain_sha256,
     write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, quantize_int8, reference, split_weights
+from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.int8 import quantize_int8
 from models.networks.masked_autoencoder import PRESETS, Encoder, build
 
 CHANNELS, BINS = 12, 128
@@ -44,7 +45,7 @@ def probes() -> tuple[tuple[str, FoldedProbe], ...]:
 @cache
 def model_files() -> tuple[bytes, bytes]:
     float32 = export_onnx(encoder(), dict(probes()))
-    return float32, quantize_int8(float32)
+    return float32, quantize_int8(float32, *windows(8))
 
 
 def windows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ import onnx
 import pytest
 import torch
 
-from models.export import IN_POOLING, FoldedProbe, export_onnx, quantize_int8, reference
+from models.export import IN_POOLING, FoldedProbe, export_onnx, reference
 from models.float16 import halve
+from models.int8 import quantize_int8
 from models.networks.masked_autoencoder import PRESETS, Encoder, build, pool
 from models.networks.slow_pooling import Embedder, Slow
 from models.runtime import ort
@@ -88,7 +89,11 @@ def test_the_graph_gives_what_torch_gives(encoder: Encoder, slow: Slow, precisio
     seen[3, 0, 7] = np.nan  # of a usable one it makes everything unknown
     model = export_onnx(encoder, PROBES, slow)
     if precision != "float32":
-        model = quantize_int8(model) if precision == "int8" else halve(model, (IN_POOLING,))
+        model = (
+            quantize_int8(model, seen[4:], usable[4:], (IN_POOLING,))
+            if precision == "int8"
+            else halve(model, (IN_POOLING,))
+        )
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     expected = reference(encoder, PROBES, seen, usable, slow)
     names = ["embedding", "prestimulus"]
@@ -106,7 +111,8 @@ def test_the_graph_gives_what_torch_gives(encoder: Encoder, slow: Slow, precisio
 
 
 def test_what_is_pooled_stays_float32(encoder: Encoder, slow: Slow):
-    graph = onnx.load_from_string(quantize_int8(export_onnx(encoder, PROBES, slow))).graph
+    tried = windows(np.linspace(0.2, 3, 8), 8), np.ones((8, CHANNELS), bool)
+    graph = onnx.load_from_string(quantize_int8(export_onnx(encoder, PROBES, slow), *tried, (IN_POOLING,))).graph
     kinds = {"quantised": 0, "exact": 0}
     for node in graph.node:
         if "MatMul" in node.op_type:

@@ -127,7 +127,7 @@ def test_large_weights_lie_beside_the_model_and_decode_the_same(
 def test_a_precision_that_decodes_worse_is_left_out_and_said(
     line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    def backwards(model: bytes) -> bytes:
+    def backwards(model: bytes, *_: object) -> bytes:
         return replace_heads(model, {name: (-weight, 0.0) for name, weight in weights_of(model).items()})
 
     monkeypatch.setattr("training.export.quantize_int8", backwards)
