@@ -1,8 +1,10 @@
 """Which model files a bundle gets: a precision is judged by what it decodes, not by how far its numbers are off.
 
-Each one calls the probes' held-out trials, a window at a time as live, and is compared with float32 on the same trials.
-One that is worse by more than `MARGIN`, the whole interval of the difference beyond it, is not written. Few trials
-cannot tell: the interval stands in the manifest and on the card, so that anybody sees what was known.
+Each one calls the probes' held-out trials, a window at a time as live, and is compared with float32 on the same
+trials. One that is worse by more than `MARGIN`, the whole interval of the difference beyond it, is not written; nor
+is one whose probabilities are all a little higher or lower, since a threshold was chosen for those of float32. Few
+trials cannot tell of balanced accuracy: the interval stands in the manifest and on the card, so that anybody sees
+what was known.
 
 The golden vectors' tolerance is another question, asked on every machine that serves: is this still the arithmetic that
 was judged? A CPU without sound int8 products lands ten times further than one that has them.
@@ -25,6 +27,7 @@ from training.trials import Trials
 
 HELD_OUT = "held_out.npz"  # beside probes.json
 MARGIN = 0.005  # of balanced accuracy, half a point
+SHIFT = 0.02  # of the mean probability
 FILES: dict[PrecisionName, str] = {
     "float32": "model.onnx",
     "float16": "model.float16.onnx",
@@ -103,7 +106,7 @@ def judge(
     """Each precision, float32 first: on the `golden` windows beside what torch gave, `expected`; on the held-out trials
     beside float32."""
     found: dict[PrecisionName, Judged] = {}
-    plain: dict[str, NDArray[np.bool_]] = {}
+    plain: dict[str, NDArray[np.float64]] = {}
     for name, model in models.items():
         session = _open(model)
         off = _off(_outputs(session, *golden, list(expected)), expected)
@@ -113,16 +116,25 @@ def judge(
             if not np.isfinite(probability).all():
                 why_not = f"it gives {int((~np.isfinite(probability)).sum())} {probe} probabilities that are no numbers"
                 break
-            called = probability > prevalence[probe]
-            plain.setdefault(probe, called)
+            exact = plain.setdefault(probe, probability)
+            called, rightly = probability > prevalence[probe], exact > prevalence[probe]
             scored = score(probability, trials.perceived, prevalence[probe])
-            less = gain(called, plain[probe], trials.perceived)
+            less, shift = gain(called, rightly, trials.perceived), float((probability - exact).mean())
             numbers[probe] = {kept: scored[kept] for kept in KEPT}
-            numbers[probe] |= {"less_float32": less, "called_otherwise": float((called != plain[probe]).mean())}
+            numbers[probe] |= {
+                "less_float32": less,
+                "called_otherwise": float((called != rightly).mean()),
+                "probability_shift": shift,
+            }
             if less["interval"][1] < -MARGIN and why_not is None:
                 why_not = (
                     f"on {len(called)} held-out trials its {probe} probe differs from float32's by {percent(less)} "
                     f"points of balanced accuracy, where {-100 * MARGIN:g} are allowed"
+                )
+            if abs(shift) > SHIFT and why_not is None:
+                why_not = (
+                    f"on {len(called)} held-out trials its {probe} probabilities are {shift:+.3f} from float32's on "
+                    f"average, where {SHIFT:g} is allowed"
                 )
         found[name] = Judged(numbers, off, why_not)
     return found
@@ -150,7 +162,7 @@ def card(judged: dict[PrecisionName, Judged]) -> str:
         "",
         "Balanced accuracy in % on the probes' held-out trials, and the difference from float32 on the same trials; "
         f"95 % bootstrap intervals. One that is worse by more than {100 * MARGIN:g}, with all of its interval, is not "
-        "written.",
+        f"written, nor one whose probabilities are off by more than {SHIFT:g} on average.",
         "",
         "| |" + "".join(f" {probe} | less float32 |" for probe in probes),
         "|---|" + "---|---|" * len(probes),

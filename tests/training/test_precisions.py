@@ -28,6 +28,17 @@ def backwards() -> bytes:
     return replace_heads(model_files()[1], {name: (-one.weight, -one.bias) for name, one in probes()})
 
 
+@pytest.fixture
+def only_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.precisions.SHIFT", 1.0)
+
+
+@cache
+def hopeful() -> bytes:
+    """An int8 model whose every probability is a little higher, and whose calls are nearly the same."""
+    return replace_heads(model_files()[1], {name: (one.weight, one.bias + 0.3) for name, one in probes()})
+
+
 @cache
 def outputs() -> dict[str, np.ndarray]:
     return reference(encoder(), dict(probes()), *windows(200, seed=7))
@@ -76,10 +87,19 @@ def test_one_that_decodes_worse_is_not():
     assert f"int8 is not written: {found['int8'].why_not}." in text
 
 
-def test_a_difference_that_few_trials_cannot_tell_refuses_nothing():
+def test_a_difference_that_few_trials_cannot_tell_refuses_nothing(only_calls: None):
     """Float32 right in half of the trials: the opposite is right in the others."""
     held_out = trials(40, wrong=20)
     assert judged(backwards(), held_out)["int8"].why_not is None
+
+
+def test_probabilities_that_are_all_a_little_higher_are_refused():
+    """A threshold on the probability was chosen for those of float32."""
+    refused = judged(hopeful(), trials(40, wrong=20))["int8"]
+    assert refused.numbers["prestimulus"]["probability_shift"] > 0.02
+    assert "on 40 held-out trials its prestimulus probabilities are +0.0" in refused.why_not
+    assert refused.why_not.endswith("from float32's on average, where 0.02 is allowed")
+    assert abs(judged(model_files()[1], trials())["int8"].numbers["evoked"]["probability_shift"]) < 0.02
 
 
 def test_numbers_that_are_none_refuse_a_precision():
@@ -88,7 +108,7 @@ def test_numbers_that_are_none_refuse_a_precision():
 
 
 @pytest.mark.parametrize(("wrong", "refused"), [(96, False), (60, True)])
-def test_the_margin_is_of_the_whole_interval(wrong: int, refused: bool):
+def test_the_margin_is_of_the_whole_interval(only_calls: None, wrong: int, refused: bool):
     """The opposite of what is right in 104 of 200 trials is 4 points worse, give or take 14; of 140, 40 points."""
     found = judged(backwards(), trials(wrong=wrong))["int8"]
     worst = min(one["less_float32"]["interval"][1] for one in found.numbers.values())
