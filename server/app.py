@@ -50,7 +50,7 @@ def create_app(service: Service, port: int) -> FastAPI:
             yield
 
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.add_middleware(OriginGuard, port=port)
+    app.add_middleware(OriginGuard, port=port, refused=service.refused)
     app.include_router(control(service))
     app.include_router(bundle_routes(service))
     server.problems.install(app)

@@ -59,11 +59,11 @@ class Stderr(logging.Handler):
                 text = text[os.write(2, text) :]
 
 
-def log_aside(level: int = logging.INFO) -> None:
-    """Log to standard error, aside; where nothing else was set up before."""
+def log_aside(lines: logging.Formatter | None = None, level: int = logging.INFO) -> None:
+    """Log to standard error, aside; where nothing else was set up before. `lines`: how, by default for people."""
     root = logging.getLogger()
     if not root.handlers:
         to_stderr = Stderr()
-        to_stderr.setFormatter(logging.Formatter(FORMAT))
+        to_stderr.setFormatter(lines or logging.Formatter(FORMAT))
         root.addHandler(Aside(to_stderr))
         root.setLevel(level)

@@ -18,7 +18,7 @@ from models.errors import OperatorFault, RigFault
 from server.journal.ledger import Ledger
 from server.journal.lock import Lock
 from server.journal.place import default_path
-from server.journal.writer import Journal
+from server.journal.writer import Journal, JournalStatistics
 from server.settings import Settings
 from server.trigger_settings import planner
 from streaming.gate import Gate
@@ -48,6 +48,7 @@ class AnyJournal(Protocol):
     def take_id(self) -> str | None: ...
     def write(self, kind: str, fields: Fields, durable: bool = False) -> bool: ...
     def use_limits(self, limits: Limits) -> bool: ...
+    def statistics(self) -> JournalStatistics: ...
     def close(self, timeout_s: float = ...) -> bool: ...
 
 
@@ -69,6 +70,9 @@ class NoJournal:
 
     def use_limits(self, limits: Limits) -> bool:
         return False
+
+    def statistics(self) -> JournalStatistics:
+        return JournalStatistics(problem="there is none", healthy=False)
 
     def close(self, timeout_s: float = 0.0) -> bool:
         return True

@@ -11,7 +11,7 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,10 +27,12 @@ WITHOUT_ORIGIN = {"/v1/decode", "/v1/trigger/disarm"}  # the one changes nothing
 
 
 class OriginGuard:
-    """ASGI middleware. `port` is the one that is really bound."""
+    """ASGI middleware. `port` is the one that is really bound; `refused` hears status and sentence of each refusal."""
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, port: int, refused: Callable[[int, str], None] = lambda status, sentence: None
+    ) -> None:
+        self._app, self._refused = app, refused
         names = {"127.0.0.1", "localhost"}
         self.hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
         self.origins = {f"http://{host}" for host in self.hosts}
@@ -42,6 +44,7 @@ class OriginGuard:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         refusal = self.refusal(scope, headers)
         if refusal is not None:
+            self._refused(*refusal)
             await problem(*refusal)(scope, receive, send)
         elif scope["type"] == "http":
             await self._app(scope, _bounded(receive, limit(scope["path"])), send)

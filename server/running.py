@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -21,7 +22,9 @@ ENDS_S = 5.0  # a service that was told to end takes up to 3
 
 @contextmanager
 def child(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A Python process of these arguments (and options of Popen), ended with the block; it has no standard output."""
+    """A Python process of these arguments (and options of Popen), ended with the block; it has no standard output. A
+    service among them asks for no token, whatever this user's others do: it is spoken to by us, for a while."""
+    options["env"] = {**(options.get("env") or os.environ), "PHOSPHENE__TOKENS": "none"}
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, **options)
     try:
         yield process

@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -21,7 +22,9 @@ from server.heartbeat import LOOK_S, Heartbeat
 from server.hits import Hits
 from server.metrics import Metrics
 from server.settings import Settings
+from server.state_log import StateLog
 from server.status import Arrivals, LatencyWindow, Skips, array_fields, not_ready, status_fields
+from server.supervisor import Supervisor
 from server.swap import Swap
 from streaming.answers import Answers
 from streaming.events import Report, Stimulation
@@ -71,10 +74,14 @@ class Service:
         self._windows_lock = threading.Lock()
         self.predictions = Predictions(self.run_id, settings.hold_s, held_at_most(settings), clock)
         self.events = Events(256, clock)
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.deadline_s)
         self.latency = LatencyWindow()
         self.subscribers = 0
         self.dropped = 0
+        self.refusals: Counter[int] = Counter()
+        self._newest_refusal = ""
+        self._state_log = StateLog(clock)
+        self._supervisor = Supervisor()
         self._arrivals = Arrivals()
         self._skips = Skips()
         self._clock = clock
@@ -116,6 +123,11 @@ class Service:
             self.journal.write("report", {"time": seen.time, "sample": seen.sample, **fields})
         self._on_the_loop(self._marked, kind, {"sample_time": seen.time, **fields})
 
+    def refused(self, status: int, sentence: str) -> None:
+        """A client was not let in; the answer's status, and what it was told."""
+        self.refusals[status] += 1
+        self._newest_refusal = sentence
+
     def trigger_happened(self, kind: str, fields: dict[str, Any]) -> None:
         """The gate, on whichever thread: a transition or a trigger."""
         self._on_the_loop(self._trigger_happened, kind, fields)
@@ -126,6 +138,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         self.live.start()
+        self._supervisor.tell("READY=1")
         tick = asyncio.create_task(self._tick_forever())
         beat = asyncio.create_task(self._watch_the_decoder())
         try:
@@ -142,6 +155,7 @@ class Service:
     async def make_safe(self) -> None:
         """The first thing of the end: disarmed, the device let go, the journal on the disk. Clients still listen."""
         self._ending.set()
+        self._supervisor.tell("STOPPING=1")
         await asyncio.to_thread(self.closed_loop.close)
 
     async def control(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -231,7 +245,8 @@ class Service:
         usable[[channel - 1 for channel in masked]] = False
         from_sample = await asyncio.to_thread(self.live.set_mask, usable)
         said = {"masked": sorted(set(masked)), "from_sample": from_sample, **self._moment(from_sample)}
-        log.info("channels masked: %(masked)s, from sample %(from_sample)d of epoch %(epoch)s", said)
+        sentence = "channels masked: %(masked)s, from sample %(from_sample)d of epoch %(epoch)s"
+        log.info(sentence, said, extra={"event": "channels", "fields": said})
         self.journal.write("mask", said)
         self.events.happened("channels", said)
         return said | {"usable_channels": int(usable.sum())}
@@ -284,6 +299,7 @@ class Service:
     async def _tick_forever(self) -> None:
         count = 0
         while True:
+            self._supervisor.tell("WATCHDOG=1")
             try:
                 self.tick(count)
                 await self.swap.tick()
@@ -302,15 +318,16 @@ class Service:
             verdict = heartbeat.look(self.live.busy_since)
             if verdict == "hangs" and not self.hangs:
                 self.hangs = f"the decoder has not moved for over {heartbeat.noticed_s:g} s: its inference hangs"
-                log.error("%s", self.hangs)
+                self.metrics.decoder_hangs()
+                log.error("%s", self.hangs, extra={"event": "decoder", "fields": {"hangs": True}})
                 self.events.state("status", self.status())
                 self.controls.submit(self.gate.disarm, self.hangs)  # not awaited: whatever hangs may hold the gate
             elif verdict == "moves" and self.hangs:
                 self.hangs = ""
-                log.warning("the decoder moves again")
+                log.warning("the decoder moves again", extra={"event": "decoder", "fields": {"hangs": False}})
             elif verdict == "dead":
                 self.dead = f"{self.hangs}; the process ends, start it again (a supervisor does)"
-                log.critical("%s", self.dead)
+                log.critical("%s", self.dead, extra={"event": "decoder", "fields": {"hangs": True, "given_up": True}})
                 self.journal.write("fault", {"reason": "decoder_hangs"})
                 self.give_up()
 
@@ -321,10 +338,13 @@ class Service:
         if status.counters is not None:
             self._arrivals.push(status.counters.samples, self._clock())
             self._skips.push(status.predictions, status.skipped_windows, self._clock())
+        reasons = self.not_ready(status)
+        self._state_log.look(status, reasons)
+        self._state_log.refused(self.refusals, self._newest_refusal)
         uncounted, self._uncounted = self._uncounted, []
         for prediction in uncounted:  # here, and not before its frame goes out
-            self.metrics.observe(prediction)
-        self.metrics.publish(status, self)
+            self.metrics.observe(prediction, self.gate.blind)
+        self.metrics.publish(status, self, not reasons)
         samples = status.counters.samples if status.counters else 0
         if samples != self._shown_samples:  # so that a page can tell a stream that stands still
             self._shown_samples = samples

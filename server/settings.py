@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.errors import OperatorFault
@@ -18,6 +18,8 @@ from server.trigger_settings import PlanSettings, Thresholds
 from streaming.predictions import Mode
 
 PREFIX = "PHOSPHENE__"
+LOOPBACK = ("127.0.0.1", "localhost")
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$")]
 PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
 
 
@@ -48,8 +50,15 @@ class Settings(BaseSettings):
     thresholds: Thresholds = Field(default_factory=Thresholds, description="when a state counts as favourable")
     plan: PlanSettings | None = Field(None, description="arms, trials_per_arm, …; without it favourable moments only")
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="any other needs TLS and tokens (docs/security.md)")
     port: int = Field(8000, ge=0, le=65535)
+    tls_cert: Path | None = Field(None, description="PEM file: the certificate, then those that vouch for it")
+    tls_key: Path | None = Field(None, description="PEM file of its key, without a password")
+    tokens: Literal["none"] | Path | None = Field(
+        None, description="file of `phosphene token`; by default the user's, where it is there; none: ask for none"
+    )
+    origins: tuple[Origin, ...] = Field((), max_length=16, description="whose pages may speak to it, beside its own")
+    log: Literal["text", "json"] = Field("text", description="for people, or one JSON object a line")
     outlet: bool = Field(True, description="whether predictions also go out on LSL")
     subscribers: int = Field(64, ge=1, le=1024, description="most WebSocket clients at once")
     depth: int = Field(64, ge=1, le=10_000, description="messages that a client may fall behind before the oldest go")
@@ -63,15 +72,17 @@ class Settings(BaseSettings):
             raise ValueError(f"found {hop_s} s, expected a whole number of milliseconds")
         return hop_s
 
-    @field_validator("host")
-    @classmethod
-    def _loopback(cls, host: str) -> str:
-        if host not in ("127.0.0.1", "localhost"):
+    @model_validator(mode="after")
+    def _closed_to_others(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: found one of them, expected both or neither")
+        if self.host not in LOOPBACK and (self.tls_cert is None or self.tokens == "none"):
             raise ValueError(
-                f"found {host!r}, expected 127.0.0.1: without authentication the service listens on this machine only; "
-                f"from elsewhere, forward the port (ssh -L 8000:127.0.0.1:8000 RIG)"
+                f"host: found {self.host!r}, expected 127.0.0.1: without tls_cert, tls_key and tokens "
+                "(docs/security.md) the service listens on this machine only; from elsewhere, forward the port "
+                "(ssh -L 8000:127.0.0.1:8000 RIG)"
             )
-        return host
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -117,6 +128,8 @@ def _check_toml(config: Path) -> None:
 
 def _sentence(entry: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in entry["loc"])
+    if not name:  # of several settings together: the sentence names them
+        return str(entry["msg"]).removeprefix("Value error, ")
     if entry["type"] == "extra_forbidden":
         return f"{name}: found an unknown setting, expected one of {_known()}"
     return f"{name}: {entry['msg'].removeprefix('Value error, ')}"

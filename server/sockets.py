@@ -68,6 +68,7 @@ async def _serve(
 ) -> None:
     if service.subscribers >= service.settings.subscribers:
         refusal = f"found {service.subscribers} clients already, expected fewer; close one, or raise `subscribers`"
+        service.refused(503, refusal)
         await problem(503, refusal)(websocket.scope, websocket.receive, websocket.send)
         return
     service.subscribers += 1

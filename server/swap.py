@@ -212,7 +212,7 @@ class Swap:
     def _tell(self, what: str, decoder: OnnxDecoder, why: str, seen: Seen | None = None) -> None:
         fields = {"what": what, "name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256, "why": why}
         self._last = fields | {"shadow": seen and told(seen)}
-        log.info("bundle %s: %s, %s", decoder.name, what, why)
+        log.info("bundle %s: %s, %s", decoder.name, what, why, extra={"event": "bundle", "fields": self._last})
         self._service.journal.write("bundle", self._last)
         self._service.events.happened("bundle", self._last)
 

@@ -24,6 +24,7 @@ from server.app import create_app
 from server.aside import log_aside
 from server.bundles import Bundles
 from server.closed_loop import open_loop
+from server.json_lines import JsonLines
 from server.service import Service
 from server.settings import Settings
 from streaming.chunk import Source
@@ -35,6 +36,7 @@ from streaming.sinks.prediction_outlet import PredictionOutlet
 from streaming.sources.lsl import LslSource
 from streaming.sources.recording import open_recording
 
+log = logging.getLogger("phosphene")
 # Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
 SWITCH_INTERVAL_S = 2e-4
 GIVEN_UP_S = 1.0  # for what is left to do once the decode thread hangs for good
@@ -46,25 +48,30 @@ def serve(settings: Settings) -> None:
     Raises:
         Fault: a port in use, a bundle that does not hold, a recording that is not there; an inference that hangs.
     """
-    log_aside()
+    lines = JsonLines() if settings.log == "json" else None
+    log_aside(lines)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it, at any moment
-        _serve(settings)
+        _serve(settings, lines)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, lines: JsonLines | None) -> None:
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         port = listener.getsockname()[1]
         decoder = bundles.open(settings.model)
         service, close = build(settings, bundles, decoder)
-        print(
-            f"Phosphene on http://127.0.0.1:{port}, model {decoder.name} ({decoder.choice}), source {settings.source}",
-            file=sys.stderr,
-            flush=True,
+        began = (
+            f"Phosphene on http://127.0.0.1:{port}, model {decoder.name} ({decoder.choice}), source {settings.source}"
         )
+        if lines is None:
+            print(began, file=sys.stderr, flush=True)
+        else:
+            lines.run_id = service.run_id
+            fields = {"port": port, "model": decoder.name, "source": settings.source, "process": os.getpid()}
+            log.info(began, extra={"event": "started", "fields": fields})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
@@ -74,6 +81,7 @@ def _serve(settings: Settings) -> None:
             server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
             close()
+            log.info("the service has ended", extra={"event": "ended", "fields": {"because": service.dead}})
         if service.dead:
             _end_soon()
             raise RigFault(service.dead)

@@ -420,7 +420,7 @@ class Gate:
 
     def statistics(self) -> GateStatistics:
         with self._lock:
-            return GateStatistics.of(self.engine.state, self._counts)
+            return GateStatistics.of(self.engine.state, self._counts, self._lease_age_s())
 
     def shown(self, prediction: Prediction) -> Prediction:
         """What clients see of it: no probability while a blind experiment is armed."""
@@ -433,20 +433,23 @@ class Gate:
     def status(self) -> Fields:
         """The body of GET /v1/trigger."""
         with self._lock:
-            now, state, lease = self._monotonic(), self.engine.state, self._lease
+            now, state = self._monotonic(), self.engine.state
             rate_hz = self._decoding.rate_hz if self._decoding else None
             return {
                 "state": state.value,
                 "because": self._because,
                 "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
-                "confirm_s": max(0.0, lease.expires - now) if state is State.ARMING else None,
-                "lease_age_s": now - lease.renewed if state in LIVE else None,
+                "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
+                "lease_age_s": self._lease_age_s(),
                 "armed_s": now - self._armed_since if state in LIVE else None,
                 "device": device_status(self._device.capabilities, self._device_status()),
                 "pulses_minute": self._guard.in_minute(now),
                 **engine_status(self.engine, self._rules, self.thresholds, rate_hz),
                 **counts_status(self._counts, self.blind),
             }
+
+    def _lease_age_s(self) -> float | None:
+        return self._monotonic() - self._lease.renewed if self.engine.state in LIVE else None
 
     # Moves -----------------------------------------------------------------------------------------------------------
 
@@ -464,7 +467,7 @@ class Gate:
         self._conditions, self._because = None, reason
         fields = {"from": before.value, "to": after.value, "event": event.value, "reason": reason}
         self._journal.write("transition", {**fields, "after_seq": self._last_seq})
-        log.info("trigger %s → %s: %s", before, after, reason)
+        log.info("trigger %s → %s: %s", before, after, reason, extra={"event": "trigger", "fields": fields})
         if after is State.ARMED:
             self._announce(state_marker("armed", reason))
         elif after is State.FAULT:

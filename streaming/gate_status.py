@@ -38,7 +38,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class GateStatistics:
-    """Counts since the start; `inhibited` by the name of the reason."""
+    """Counts since the start; `inhibited` by the name of the reason. `lease_age_s`: of the client of an armed trigger,
+    else None."""
 
     state: State
     triggers: int
@@ -46,10 +47,12 @@ class GateStatistics:
     shams: int
     dropped: int
     inhibited: Mapping[str, int]
+    lease_age_s: float | None
 
     @classmethod
-    def of(cls, state: State, counts: Counts) -> GateStatistics:
-        return cls(state, counts.triggers, counts.would_fire, counts.shams, counts.dropped, dict(counts.inhibited))
+    def of(cls, state: State, counts: Counts, lease_age_s: float | None) -> GateStatistics:
+        pulses = counts.triggers, counts.would_fire, counts.shams, counts.dropped
+        return cls(state, *pulses, dict(counts.inhibited), lease_age_s)
 
 
 def engine_status(engine: TriggerEngine, rules: Rules, settings: TriggerSettings, rate_hz: float | None) -> Fields:

@@ -27,6 +27,13 @@ class Protocol(StrEnum):
     threshold = "threshold"
 
 
+class Log(StrEnum):
+    """The words of server.settings.Settings.log."""
+
+    text = "text"
+    json = "json"
+
+
 class Level(StrEnum):
     """The words of training.simulate.Level."""
 
@@ -65,6 +72,7 @@ def serve(
     ] = None,
     port: Port = None,
     host: Annotated[str | None, typer.Option(help="127.0.0.1; any other is refused.")] = None,
+    log: Annotated[Log | None, typer.Option(help="For people, or one JSON object a line. [text]")] = None,
     config: Config = None,
 ) -> None:
     """Predict from a stream, over HTTP, WebSocket and LSL; waits for the stream."""
@@ -85,6 +93,7 @@ def serve(
         "mode": mode.value if mode else None,
         "port": port,
         "host": host,
+        "log": log.value if log else None,
     }
     server.wiring.serve(load(config, **flags))
 

@@ -15,6 +15,11 @@ def default_path(
     participant: str | None, platform: str = sys.platform, environment: Mapping[str, str] = os.environ
 ) -> Path:
     """The journal of this participant; of nobody in particular where there is no name."""
+    return state_folder(platform, environment) / f"{_as_file_name(participant or 'nobody')}.journal"
+
+
+def state_folder(platform: str = sys.platform, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where this user's programs keep what must outlive them."""
     home = Path(environment.get("HOME") or Path.home())
     if platform == "win32":
         state = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -22,7 +27,7 @@ def default_path(
         state = home / "Library" / "Application Support"
     else:
         state = Path(environment.get("XDG_STATE_HOME") or home / ".local" / "state")
-    return state / "phosphene" / f"{_as_file_name(participant or 'nobody')}.journal"
+    return state / "phosphene"
 
 
 def _as_file_name(name: str) -> str:

@@ -52,18 +52,20 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """`rows`: on the disk, of this file; `last_sha256`: the seal of the last. `refused`: did not fit into the queue."""
+    """`rows`: on the disk, of this file; `last_sha256`: the seal of the last. `refused`: did not fit into the queue.
+    `lag_s`: how long the oldest of those `waiting` has."""
 
-    rows: int
-    last_sha256: str
-    waiting: int
-    refused: int
-    ids_left: int
-    transactions: int
-    failures: int
-    slowest_s: float
-    problem: str
-    healthy: bool
+    rows: int = 0
+    last_sha256: str = ""
+    waiting: int = 0
+    lag_s: float = 0.0
+    refused: int = 0
+    ids_left: int = 0
+    transactions: int = 0
+    failures: int = 0
+    slowest_s: float = 0.0
+    problem: str = ""
+    healthy: bool = True
 
 
 class Journal:
@@ -149,17 +151,14 @@ class Journal:
         """False while a row waits for longer than 250 ms, the disk fails, or the queue is full."""
         if self._problem or self._dead or self._closing or len(self._pending) >= QUEUE:
             return False
-        try:
-            oldest = self._pending[0].t_mono
-        except IndexError:
-            return True
-        return self._clocks.mono() - oldest <= UNHEALTHY_S
+        return self._lag_s() <= UNHEALTHY_S
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(
             rows=self._store.last.rows,
             last_sha256=self._store.last.sha256,
             waiting=len(self._pending),
+            lag_s=self._lag_s(),
             refused=self._refused,
             ids_left=self.ids_left,
             transactions=self._transactions,
@@ -182,6 +181,12 @@ class Journal:
             return False
         self._store.close()
         return self._clean
+
+    def _lag_s(self) -> float:
+        try:
+            return self._clocks.mono() - self._pending[0].t_mono
+        except IndexError:
+            return 0.0
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -272,14 +277,15 @@ class Journal:
         except sqlite3.Error as error:
             self._failures += 1
             if not self._problem:
-                log.error("journal: %s; nothing is stimulated until it can be written again", error)
+                sentence = "journal: %s; nothing is stimulated until it can be written again"
+                log.error(sentence, error, extra={"event": "journal", "fields": {"writes": False}})
             self._problem = str(error) or type(error).__name__
             time.sleep(RETRY_S)
             return False
         if self._problem:
-            log.warning(
-                "journal: written again; %s", f"{self._refused} rows were lost" if self._refused else "nothing lost"
-            )
+            lost = f"{self._refused} rows were lost" if self._refused else "nothing lost"
+            told = {"event": "journal", "fields": {"writes": True, "refused": self._refused}}
+            log.warning("journal: written again; %s", lost, extra=told)
             self._problem = ""
         return True
 

@@ -120,8 +120,9 @@ class Loop(Running):
         """The metrics' counts by reason."""
         with urllib.request.urlopen(f"{self.origin}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
-        told = [line.split('"') for line in lines if line.startswith("phosphene_inhibited_total{")]
-        return {reason: float(count.removeprefix("} ")) for _, reason, count in told}
+        start = 'phosphene_trigger_decisions_total{outcome="inhibited",reason="'
+        told = [line.removeprefix(start).split('"} ') for line in lines if line.startswith(start)]
+        return {reason: float(count) for reason, count in told}
 
     def pulses(self) -> list[Any]:
         return [json.loads(line) for line in self.device_log.read_text().splitlines()]
