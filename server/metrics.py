@@ -104,7 +104,11 @@ class Metrics:
         state = Gauge("phosphene_state", "1 for the state of the decode thread", ["state"], **kept)
         self._states = {name: state.labels(name) for name in get_args(State)}
         self._ready = Gauge("phosphene_ready", "Whether /readyz says yes", **kept)
-        self._build = Info("phosphene_build", "Version, and the bundle that runs", **kept)
+        self._build = Info(
+            "phosphene_build",
+            "1; version, model, bundle_sha256, provider and precision of what runs are its labels",
+            **kept,
+        )
         self._build_of = ("", "")
         self._subscribers = Gauge("phosphene_subscribers", "WebSocket clients", **kept)
         self._dropped = Counter("phosphene_dropped_messages", "Messages that slow clients did not get", **kept)
@@ -140,7 +144,7 @@ class Metrics:
         self._refused_rows = Counter("phosphene_journal_refused_rows", "Rows that found the queue full: lost", **kept)
         self._failures = Counter("phosphene_journal_failures", "Transactions that the disk did not take", **kept)
         self._waiting = Gauge("phosphene_journal_waiting_rows", "Rows that are not on the disk yet", **kept)
-        self._lag = Gauge("phosphene_journal_lag_seconds", "How long the oldest of them has waited", **kept)
+        self._lag = Gauge("phosphene_journal_lag_seconds", "How long the oldest row that waits has waited", **kept)
 
         ProcessCollector(registry=self.registry)
         self._seen: dict[str, int] = {}

@@ -1,0 +1,126 @@
+"""The log for programs: whatever happens and whatever it is about, one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.aside import Aside
+from server.json_lines import JsonLines
+from server.state_log import StateLog
+from server.supervisor import Supervisor
+from streaming.live import LiveStatus
+from tests.server.fakes import STREAM
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+def written(*calls: tuple[int, str, dict[str, Any]]) -> list[str]:
+    kept, form = Kept(), JsonLines()
+    form.run_id = "3f0c9a51d2e7"
+    kept.setFormatter(form)
+    log, aside = logging.Logger("a test"), Aside(kept)
+    log.addHandler(aside)
+    for level, text, extra in calls:
+        log.log(level, "%s", text, extra=extra)
+    aside.queue.join()
+    return kept.lines
+
+
+@pytest.mark.parametrize(
+    "text", ["a\r\nb", "a\u2028b\u0085c", "\x1b[2Jgone", 'say "no"', "µV, ✓, 視", "\ud800", "\x00"]
+)
+def test_nothing_breaks_a_line(text: str) -> None:
+    (line,) = written((logging.WARNING, text, {"event": "source", "fields": {"stream": text, text: 1}}))
+    assert line.isascii()
+    assert line.isprintable()
+    told = json.loads(line)
+    assert (told["message"], told["fields"]["stream"]) == (text, text)
+
+
+def test_what_a_line_holds() -> None:
+    (line,) = written((logging.WARNING, "lost", {"event": "source", "fields": {"to": "waiting"}}))
+    told = json.loads(line)
+    assert told.pop("time").endswith("+00:00")
+    expected = {"level": "warning", "event": "source", "run_id": "3f0c9a51d2e7", "message": "lost"}
+    assert told == expected | {"fields": {"to": "waiting"}}
+    (line,) = written((logging.INFO, "anything else", {}))
+    assert (json.loads(line)["event"], json.loads(line)["fields"]) == ("log", {})
+
+
+def test_a_traceback_is_one_line() -> None:
+    kept = Kept()
+    kept.setFormatter(JsonLines())
+    log, aside = logging.Logger("a test"), Aside(kept)
+    log.addHandler(aside)
+    try:
+        raise ValueError("of\nours")
+    except ValueError:
+        log.exception("the trigger failed")
+    aside.queue.join()
+    (line,) = kept.lines
+    assert json.loads(line)["message"].startswith("the trigger failed\nTraceback")
+
+
+def told(records: list[logging.LogRecord]) -> list[Any]:
+    return [(record.event, record.fields) for record in records]  # type: ignore[attr-defined]
+
+
+def test_the_source_and_readiness_are_told_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = StateLog(lambda: 0.0)
+    waiting = LiveStatus(problem="no stream yet")
+    for _ in range(3):
+        log.look(waiting, ["no sample has arrived"])
+    running = replace(waiting, state="running", problem="", stream=STREAM)
+    log.look(running, ["no sample for 1.1 s"])
+    log.look(running, ["no sample for 1.2 s"])
+    log.look(running, [])
+    assert told(caplog.records) == [
+        ("source", {"from": None, "to": "waiting", "stream": None, "problem": "no stream yet"}),
+        ("readiness", {"ready": False, "reasons": ["no sample has arrived"]}),
+        ("source", {"from": "waiting", "to": "running", "stream": "UtahArray", "problem": ""}),
+        ("readiness", {"ready": True, "reasons": []}),
+    ]
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "not ready: no sample has arrived",
+        "source running",
+        "ready",
+    ]
+
+
+def test_a_flood_of_refused_clients_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    now, refusals = 100.0, Counter[int]()
+    log = StateLog(lambda: now)
+    for _ in range(25):
+        refusals[403] += 40
+        log.refused(refusals, "found Host 'evil', expected ours")
+        now += 0.1
+    assert [record.fields["count"] for record in caplog.records] == [40, 400, 400]  # type: ignore[attr-defined]
+    assert "40 clients refused; found Host 'evil'" in caplog.records[0].getMessage()
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Supervisor().tell("READY=1")  # nobody is there
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    Supervisor().tell("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        Supervisor().tell("WATCHDOG=1")
+        assert systemd.recv(64) == b"WATCHDOG=1"
