@@ -11,6 +11,7 @@ from streaming.live import LiveStatus
 
 log = logging.getLogger("phosphene")
 REFUSALS_S = 1.0  # at most one line in so long, however many knock
+HOLDS_S = 1.0  # ready is told once it has been so for so long: at a limit it would go back and forth
 
 
 class StateLog:
@@ -20,6 +21,7 @@ class StateLog:
         self._clock = clock
         self._state = ""
         self._ready: bool | None = None
+        self._not_ready_at = float("-inf")
         self._refused = 0
         self._refused_told = float("-inf")
 
@@ -31,13 +33,16 @@ class StateLog:
             self._state = status.state
             because = f": {status.problem}" if status.problem else ""
             log.info("source %s%s", status.state, because, extra={"event": "source", "fields": fields})
-        if (ready := not not_ready) != self._ready:
-            self._ready = ready
-            told = {"event": "readiness", "fields": {"ready": ready, "reasons": not_ready}}
-            if ready:
-                log.info("ready", extra=told)
-            else:
+        now = self._clock()
+        if not_ready:
+            self._not_ready_at = now
+            if self._ready is not False:
+                self._ready = False
+                told = {"event": "readiness", "fields": {"ready": False, "reasons": not_ready}}
                 log.warning("not ready: %s", "; ".join(not_ready), extra=told)
+        elif not self._ready and now - self._not_ready_at >= HOLDS_S:
+            self._ready = True
+            log.info("ready", extra={"event": "readiness", "fields": {"ready": True, "reasons": []}})
 
     def refused(self, refusals: Counter[int], newest: str) -> None:
         """Clients that were not let in: how many by the status of the answer, and what the newest was told."""

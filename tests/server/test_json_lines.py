@@ -82,13 +82,18 @@ def told(records: list[logging.LogRecord]) -> list[Any]:
 
 def test_the_source_and_readiness_are_told_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log = StateLog(lambda: 0.0)
+    now = 0.0
+    log = StateLog(lambda: now)
     waiting = LiveStatus(problem="no stream yet")
     for _ in range(3):
         log.look(waiting, ["no sample has arrived"])
     running = replace(waiting, state="running", problem="", stream=STREAM)
     log.look(running, ["no sample for 1.1 s"])
-    log.look(running, ["no sample for 1.2 s"])
+    for moment in range(20):  # at a limit it goes back and forth
+        now = moment / 10
+        log.look(running, ["no sample for 1.2 s"] if moment % 2 else [])
+    now = 3.0
+    log.look(running, [])
     log.look(running, [])
     assert told(caplog.records) == [
         ("source", {"from": None, "to": "waiting", "stream": None, "problem": "no stream yet"}),
