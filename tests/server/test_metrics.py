@@ -67,7 +67,7 @@ def test_names_end_in_a_base_unit_or_in_what_they_count() -> None:
         assert name.startswith(("phosphene_", "process_"))
         assert name.endswith("_total") == (family.type == "counter")
         assert family.type == "counter" or name.endswith(UNITS), name
-        assert not any(word in name for word in ("_ms", "milli", "_us", "percent", "age_seconds")), name
+        assert not any(word in name for word in ("milli", "micro", "percent", "age_seconds")), name
 
 
 def test_no_label_set_appears_later_than_the_start(service: Service, live: FakeLive) -> None:
@@ -91,13 +91,16 @@ def test_no_label_set_appears_later_than_the_start(service: Service, live: FakeL
     assert labels == {"stage", "le", "valid", "flag", "state", "status", "outcome", "reason"}
 
 
-def test_a_scrape_is_cheap(service: Service) -> None:
+def test_a_flood_of_scrapes_is_written_once_per_snapshot(service: Service) -> None:
     service.tick(0)
     took = []
     for _ in range(20):
         began = time.perf_counter()
-        service.metrics.text()
+        text = service.metrics.text()
         took.append(time.perf_counter() - began)
+        assert service.metrics.text() is text
+        service.tick(1)
+    assert service.metrics.text() is not text
     assert min(took) < 0.02  # 4 ms where it was measured; the event loop waits for it
 
 
