@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -129,3 +132,32 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         Supervisor().tell("WATCHDOG=1")
         assert systemd.recv(64) == b"WATCHDOG=1"
+
+
+def test_a_whole_run_is_lines_of_json_and_systemd_hears_of_it(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        command = ["serve", "--port", "0", "--source", "lsl:name='NoSuchStream'", "--log", "json"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server.cli", *command],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )
+        try:
+            heard = [systemd.recv(64) for _ in range(3)]
+            process.terminate()
+            while heard[-1] != b"STOPPING=1":
+                heard.append(systemd.recv(64))
+            _, text = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0
+    assert heard[0] == b"READY=1"
+    assert set(heard[1:-1]) == {b"WATCHDOG=1"}
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["event"] for line in lines] == ["started", "source", "readiness", "ended"]
+    (run_id,) = {line["run_id"] for line in lines}
+    assert len(run_id) == 12
