@@ -24,24 +24,27 @@ FAST = "250ms"
 
 class Prometheus:
     def __init__(self, port: int) -> None:
-        self._base = f"http://127.0.0.1:{port}/api/v1"
+        self._base = f"http://127.0.0.1:{port}"
 
     def ask(self, path: str, **query: str) -> Any:
         """The `data` of an answer. Raises AssertionError with Prometheus' own words."""
         try:
-            with urllib.request.urlopen(f"{self._base}/{path}?{urllib.parse.urlencode(query)}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"{self._base}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=5
+            ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{query}: {json.load(error)['error']}") from None
+            raise AssertionError(f"{query}: {error.read().decode()}") from None
 
     def query(self, expression: str) -> list[Any]:
         return list(self.ask("query", query=expression)["result"])
 
     def has(self, scrapes: int) -> bool:
         try:
-            found = self.query("count_over_time(up[1m])")
+            urllib.request.urlopen(f"{self._base}/-/ready", timeout=5).close()
         except OSError:  # it starts
             return False
+        found = self.query("count_over_time(up[1m])")
         return bool(found) and int(found[0]["value"][1]) >= scrapes
 
 
