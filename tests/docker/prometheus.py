@@ -28,10 +28,9 @@ class Prometheus:
 
     def ask(self, path: str, **query: str) -> Any:
         """The `data` of an answer. Raises AssertionError with Prometheus' own words."""
+        asked = f"{self._base}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with urllib.request.urlopen(
-                f"{self._base}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=5
-            ) as answer:
+            with urllib.request.urlopen(asked, timeout=5) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{query}: {error.read().decode()}") from None
