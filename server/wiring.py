@@ -70,6 +70,7 @@ def _serve(settings: Settings, lines: JsonLines | None) -> None:
             print(began, file=sys.stderr, flush=True)
         else:
             lines.run_id = service.run_id
+            logging.captureWarnings(True)  # those of libraries are lines, too
             fields = {"port": port, "model": decoder.name, "source": settings.source, "process": os.getpid()}
             log.info(began, extra={"event": "started", "fields": fields})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
