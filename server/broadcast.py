@@ -93,6 +93,9 @@ class Subscription:
     def take(self) -> int | Dropped | None:
         """What the reader gets next: the `seq` of an item, how many it lost, or None when it is up to date."""
         history = self._history
+        if self._seen + 1 == history.next_seq:  # asked a hundred times for each item
+            self._catching_up = False
+            return None
         oldest = history.first_seq
         if not self._catching_up:
             oldest = max(oldest, history.next_seq - self._depth)

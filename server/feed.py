@@ -12,6 +12,7 @@ import orjson
 
 from server.broadcast import History
 from server.frames import PACKED, Variant, as_fields, encode, revoke, unpack
+from server.wire import Reader, framed
 from streaming.predictions import Prediction
 
 Item = TypeVar("Item")
@@ -20,17 +21,39 @@ ENCODED = 256  # encoded frames that are kept for readers that lag a little
 
 
 class Feed(Generic[Item]):
-    """A history whose readers can wait for news. It lives on the event loop."""
+    """A history whose readers are served as something comes, or wait for news. It lives on the event loop."""
 
     def __init__(self, hold_s: float, capacity: int, clock: Callable[[], float]) -> None:
         self.history: History[Item] = History(hold_s, capacity)
+        self.readers: set[Reader] = set()
         self._clock = clock
         self._news = asyncio.Event()
+        self._framed: dict[Variant, OrderedDict[int, bytes]] = {}
 
     def push(self, seq: int, item: Item) -> None:
         self.history.push(seq, item, self._clock())
+        for reader in tuple(self.readers):
+            reader.serve()
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+    def frame(self, seq: int, variant: Variant) -> str | bytes:
+        """The message that is held under `seq`, as a client of this variant gets it."""
+        raise NotImplementedError
+
+    def framing(self, variant: Variant) -> Callable[[int], bytes]:
+        """seq → the same message as the bytes of a WebSocket frame, made once for all who read this variant."""
+        frames = self._framed.setdefault(variant, OrderedDict())
+
+        def frame_of(seq: int) -> bytes:
+            found = frames.get(seq)
+            if found is None:
+                found = frames[seq] = framed(self.frame(seq, variant))
+                if len(frames) > ENCODED:
+                    frames.popitem(last=False)
+            return found
+
+        return frame_of
 
     async def news(self) -> None:
         """Return when something new has been published."""
@@ -84,6 +107,8 @@ class Predictions(Feed[tuple[float, int, bytes]]):
                 self.history.replace(seq, (sample_time, sample, revoke(packed, "late_marker")))
                 changed.append(seq)
         self._encoded.clear()
+        for frames in self._framed.values():
+            frames.clear()
         return (changed[-1], changed[0]) if changed else None
 
 
@@ -106,6 +131,9 @@ class Events(Feed[str]):
     def so_far(self) -> list[str]:
         """What a new reader is told first: every state, then the newest happenings."""
         return [*self._states.values(), *self._happened]
+
+    def frame(self, seq: int, variant: Variant) -> str:
+        return self.history[seq]
 
     def _publish(self, kind: str, fields: dict[str, Any]) -> str:
         seq = self.history.next_seq

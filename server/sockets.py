@@ -1,14 +1,14 @@
 """The two WebSockets. They only speak: a client reads, and one that sends anything is shown the door.
 
-Each client has a writer of its own, so that one that does not read holds up nobody: its writer waits for its socket,
-its place in the history stays behind, and when it reads again it is told what it lost.
+One that does not read holds up nobody: nothing is written to a socket that is full (server/wire.py), its place in the
+history stays behind, and when it reads again it is told what it lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import msgpack
@@ -21,6 +21,7 @@ from server.feed import Feed
 from server.frames import Variant
 from server.problems import problem
 from server.service import Service
+from server.wire import EXTENSION, Reader, framed
 
 PREDICTION_QUERY = {"format", "fields", "max_hz", "since_seq"}
 
@@ -41,7 +42,7 @@ async def serve_predictions(websocket: WebSocket, service: Service) -> None:
     except OperatorFault as fault:
         await problem(400, str(fault))(websocket.scope, websocket.receive, websocket.send)
         return
-    await _serve(websocket, service, feed, subscription, variant, lambda seq: feed.frame(seq, variant), ())
+    await _serve(websocket, service, feed, subscription, variant, ())
 
 
 async def serve_events(websocket: WebSocket, service: Service) -> None:
@@ -53,8 +54,7 @@ async def serve_events(websocket: WebSocket, service: Service) -> None:
         await problem(400, str(fault))(websocket.scope, websocket.receive, websocket.send)
         return
     subscription = Subscription(feed.history, service.settings.depth)
-    first = feed.so_far()
-    await _serve(websocket, service, feed, subscription, Variant(), feed.history.__getitem__, first)
+    await _serve(websocket, service, feed, subscription, Variant(), feed.so_far())
 
 
 async def _serve(
@@ -63,7 +63,6 @@ async def _serve(
     feed: Feed[Any],
     subscription: Subscription,
     variant: Variant,
-    frame: Callable[[int], str | bytes],
     first: Iterable[str],
 ) -> None:
     if service.subscribers >= service.settings.subscribers:
@@ -72,45 +71,71 @@ async def _serve(
         await problem(503, refusal)(websocket.scope, websocket.receive, websocket.send)
         return
     service.subscribers += 1
-    writer: asyncio.Task[None] | None = None
     try:
         await websocket.accept()
-        writer = asyncio.create_task(_write(websocket, service, feed, subscription, variant, frame, first))
-        message = await websocket.receive()
+        async with _writing(websocket, service, feed, subscription, variant, first):
+            message = await websocket.receive()
         if message["type"] == "websocket.receive":
             await websocket.close(1008, "this WebSocket only speaks; send nothing")
     except WebSocketDisconnect:
         pass
     finally:
         service.subscribers -= 1
-        if writer is not None:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
 
 
-async def _write(
+@contextlib.asynccontextmanager
+async def _writing(
     websocket: WebSocket,
     service: Service,
     feed: Feed[Any],
     subscription: Subscription,
     variant: Variant,
-    frame: Callable[[int], str | bytes],
     first: Iterable[str],
-) -> None:
-    # The WebSocket goes away at any moment, by its client or by the server's end; the reader beside us then ends us.
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        for text in first:
-            await websocket.send_text(text)
-        while True:
-            item = subscription.take()
-            if item is None:
-                await feed.news()
-            elif isinstance(item, Dropped):
-                service.dropped += item.count
-                await _send(websocket, _dropped(item, variant))
-            else:
-                await _send(websocket, frame(item))
+) -> AsyncIterator[None]:
+    """What is due goes to the client, by the short way where there is one, else by a task of its own."""
+
+    def lost(item: Dropped) -> str | bytes:
+        service.dropped += item.count
+        return _dropped(item, variant)
+
+    def due() -> bytes | None:
+        item = subscription.take()
+        if item is None:
+            return None
+        return framed(lost(item)) if isinstance(item, Dropped) else frame_of(item)
+
+    frame_of = feed.framing(variant)
+
+    async def write() -> None:
+        # The WebSocket goes away at any moment, by its client or by the server's end; who reads beside us then ends us.
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            for text in first:
+                await websocket.send_text(text)
+            while True:
+                item = subscription.take()
+                if item is None:
+                    await feed.news()
+                else:
+                    await _send(websocket, lost(item) if isinstance(item, Dropped) else feed.frame(item, variant))
+
+    wire = websocket.scope.get("extensions", {}).get(EXTENSION)
+    if wire is None:
+        writer = asyncio.create_task(write())
+        try:
+            yield
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+        return
+    reader = Reader(wire, map(framed, first), due)
+    feed.readers.add(reader)
+    try:
+        reader.serve()
+        yield
+    finally:
+        feed.readers.discard(reader)
+        reader.close()
 
 
 async def _send(websocket: WebSocket, data: str | bytes) -> None:

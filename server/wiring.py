@@ -27,6 +27,7 @@ from server.closed_loop import open_loop
 from server.json_lines import JsonLines
 from server.service import Service
 from server.settings import Settings
+from server.wire import Wire
 from streaming.chunk import Source
 from streaming.live import LiveDecoder, LiveSettings
 from streaming.participant.source import SimulatedSource
@@ -95,7 +96,7 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
         uvicorn.Config(
             create_app(service, port),
             loop="asyncio",  # with uvloop a frame leaves 0.1 ms later (docs/performance.md)
-            ws="websockets-sansio",
+            ws=Wire,
             ws_per_message_deflate=False,
             ws_max_size=16 * 1024,
             ws_ping_interval=5.0,

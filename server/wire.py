@@ -1,0 +1,109 @@
+"""The short way to a client: one loop that writes a frame, made once, to every socket that takes it.
+
+Through ASGI each message of each client wakes a task and is framed anew: 20 µs a send, 100 subscribers at 100 frames a
+second a fifth of a core (docs/decisions/fan-out.md). A server's frames are not masked, so they are the same bytes for
+all: here they are framed once and handed to each transport. `Wire` is uvicorn's WebSocket, which shows itself to the
+application; where another server runs it, everything goes through ASGI as before.
+
+A socket that does not take what it is given is left alone until it is empty again. So a client that does not read costs
+the service one frame, and the kernel what SEND_BYTES allows: what it then reads is not older than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+
+EXTENSION = "phosphene.wire"
+SEND_BYTES = 64 * 2**10  # Linux doubles it for its own bookkeeping
+TURN = 16  # frames to one client before others come
+
+
+class Wire(WebSocketsSansIOProtocol):
+    """`on_writable` is called when a socket that was full is empty again."""
+
+    on_writable: Callable[[], None] | None = None
+    _waits = False  # for the socket to take what was written
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=0)  # full as soon as anything waits
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+
+    def handle_connect(self, event: object) -> None:
+        super().handle_connect(event)  # type: ignore[arg-type]
+        if hasattr(self, "scope"):  # a handshake that was refused has none
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._waits = True
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._waits = False
+        if self.on_writable is not None:
+            self.on_writable()
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes nothing now: something waits to be sent, or it is closing."""
+        return self._waits or self.close_sent or self.transport.is_closing()
+
+    def write(self, framed: bytes) -> None:
+        """One whole frame; ask `full` first."""
+        self.transport.write(framed)
+
+
+class Socket(Protocol):
+    """What a `Reader` needs of a `Wire`."""
+
+    on_writable: Callable[[], None] | None
+
+    @property
+    def full(self) -> bool: ...
+
+    def write(self, framed: bytes) -> None: ...
+
+
+class Reader:
+    """One client on the short way: `due()` gives the next frame that it should get, or None."""
+
+    def __init__(self, wire: Socket, first: Iterable[bytes], due: Callable[[], bytes | None]) -> None:
+        self._wire, self._first, self._due = wire, deque(first), due
+        self._again: asyncio.Handle | None = None
+        wire.on_writable = self.serve
+
+    def serve(self) -> None:
+        """Write what is due, as far as the socket takes it."""
+        wire = self._wire
+        for _ in range(TURN):
+            if wire.full:
+                return  # it calls when it is empty
+            framed = self._first.popleft() if self._first else self._due()
+            if framed is None:
+                return
+            wire.write(framed)
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_soon(self._go_on)
+
+    def close(self) -> None:
+        self._wire.on_writable = None
+        if self._again is not None:
+            self._again.cancel()
+
+    def _go_on(self) -> None:
+        self._again = None
+        self.serve()
+
+
+def framed(data: str | bytes) -> bytes:
+    """One message as the bytes of a WebSocket frame from a server."""
+    opcode, payload = (Opcode.TEXT, data.encode()) if isinstance(data, str) else (Opcode.BINARY, data)
+    return Frame(opcode, payload).serialize(mask=False)
