@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.decoder import Decoder
+from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
 
 ProbeName = Literal["prestimulus", "evoked"]
@@ -43,6 +43,15 @@ def read_windows(body: bytes, npy: bool, n_channels: int, n_bins: int) -> Window
         if not isinstance(fields, dict) or "windows" not in fields or set(fields) - {"windows", "usable"}:
             raise OperatorFault('expected a JSON object {"windows": [...], "usable": [...]}')
         windows, usable = _numbers(fields["windows"]), fields.get("usable")
+    return check_windows(windows, usable, n_channels, n_bins)
+
+
+def check_windows(windows: NDArray[np.float32], usable: Any, n_channels: int, n_bins: int) -> Windows:
+    """Windows, and which of their channels are usable (None: all).
+
+    Raises:
+        OperatorFault: not finite, or not of (n, n_channels, n_bins).
+    """
     if windows.ndim != 3 or windows.shape[1:] != (n_channels, n_bins) or not len(windows):
         raise OperatorFault(f"found windows of shape {windows.shape}, expected (n, {n_channels}, {n_bins}) with n >= 1")
     if not np.isfinite(windows).all():
@@ -66,16 +75,20 @@ class WindowDecoder:
 
     def decode(self, asked: Windows, probe: ProbeName) -> dict[str, Any]:
         """Model, probabilities (None where the bundle has no such probe) and embeddings, window by window."""
-        with self._lock:
-            decoded = [
-                self.decoder.step(window, usable) for window, usable in zip(asked.windows, asked.usable, strict=True)
-            ]
+        decoded = self.steps(asked)
         return {
             "model": self.decoder.name,
             "probe": probe,
             "probabilities": [_probability(getattr(one, probe)) for one in decoded],
             "embeddings": [one.embedding if np.isfinite(one.embedding).all() else None for one in decoded],
         }
+
+    def steps(self, asked: Windows) -> list[Decoded]:
+        """What the bundle gives for each window."""
+        with self._lock:
+            return [
+                self.decoder.step(window, usable) for window, usable in zip(asked.windows, asked.usable, strict=True)
+            ]
 
 
 def _probability(value: float | None) -> float | None:

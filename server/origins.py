@@ -19,11 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.problems import problem
 
 NPY = "application/x-npy"
-LARGE = {"/v1/decode"}
+RAW = "application/octet-stream"
 LARGE_BODY = 8 * 2**20
 BODY = 64 * 2**10
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-WITHOUT_ORIGIN = {"/v1/decode", "/v1/trigger/disarm"}  # the one changes nothing, the other only stops
+DISARM = "/v1/trigger/disarm"
 
 
 class OriginGuard:
@@ -59,21 +59,38 @@ class OriginGuard:
         if origin is not None and origin.lower() not in self.origins:
             return 403, f"found Origin {origin[:80]!r}, expected this service's own page or a program without one"
         if scope["type"] == "http" and scope["method"] in CHANGING:
-            if origin is None and scope["path"] not in WITHOUT_ORIGIN:
+            path = scope["path"]
+            if origin is None and path != DISARM and not decodes(path):  # the one only stops, the others change nothing
                 return 403, f"found no Origin, expected one of {', '.join(sorted(self.origins))}: this is a control"
             media_type = headers.get("content-type", "").split(";")[0].strip().lower()
-            accepted = ("application/json", NPY) if scope["path"] in LARGE else ("application/json",)
+            accepted = media_types(path)
             if media_type not in accepted:
-                return 415, f"found Content-Type {media_type[:80]!r}, expected {' or '.join(accepted)}"
+                return 415, f"found Content-Type {media_type[:80]!r}, expected {' or '.join(filter(None, accepted))}"
             length = headers.get("content-length", "0")
-            if not length.isdecimal() or int(length[:20]) > limit(scope["path"]):
-                return 413, f"found a body of {length[:20]} bytes, expected at most {limit(scope['path'])}"
+            if not length.isdecimal() or int(length[:20]) > limit(path):
+                return 413, f"found a body of {length[:20]} bytes, expected at most {limit(path)}"
         return None
+
+
+def decodes(path: str) -> bool:
+    """Whether windows are brought to it: it takes large bodies, and changes nothing."""
+    return path == "/v1/decode" or _infers(path)
+
+
+def media_types(path: str) -> tuple[str, ...]:
+    """What a body of `path` may be. tritonclient names none for its raw tensors, which no page can do."""
+    if _infers(path):
+        return ("application/json", RAW, "")
+    return ("application/json", NPY) if decodes(path) else ("application/json",)
 
 
 def limit(path: str) -> int:
     """The largest body, in bytes, that `path` takes."""
-    return LARGE_BODY if path in LARGE else BODY
+    return LARGE_BODY if decodes(path) else BODY
+
+
+def _infers(path: str) -> bool:
+    return path.startswith("/v2/models/") and path.endswith("/infer")
 
 
 def _bounded(receive: Receive, most: int) -> Receive:

@@ -21,10 +21,13 @@ class Conflict(OperatorFault):
     """Not in this state."""
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """One problem: `title` is the status in words, `detail` what was found, what was expected and the mend."""
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, more: Mapping[str, str] | None = None
+) -> Response:
+    """One problem: `title` is the status in words, `detail` what was found, what was expected and the mend. `more`:
+    members beside these."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+    return Response(orjson.dumps({**body, **(more or {})}), status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -221,12 +221,14 @@ class Service:
     def decode(self, body: bytes, npy: bool, probe: ProbeName) -> dict[str, Any]:
         """Answer POST /v1/decode, on a worker thread and on a session of its own."""
         running = self.decoder
-        asked = read_windows(body, npy, running.n_channels, running.n_bins)
+        return self.window_decoder(running).decode(read_windows(body, npy, running.n_channels, running.n_bins), probe)
+
+    def window_decoder(self, running: OnnxDecoder) -> WindowDecoder:
+        """The session beside the one of `running`, opened where it is not yet; a worker thread's."""
         with self._windows_lock:
             if self._windows is None or self._windows.decoder.name != running.name:
                 self._windows = WindowDecoder(self.bundles.open(running.name))
-            windows = self._windows
-        return windows.decode(asked, probe)
+            return self._windows
 
     async def set_mask(self, masked: list[int]) -> dict[str, Any]:
         """Mask exactly the channels `masked`, 1-based in stream order. Returns the answer of PUT /v1/channels: from
