@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,9 @@ import server.problems
 from server.bundle_routes import bundle_routes
 from server.control import control
 from server.decoding import ProbeName
+from server.documents import openapi
 from server.frames import Variant, encode, unpack
+from server.inference_protocol import inference_protocol
 from server.metrics import CONTENT_TYPE
 from server.origins import NPY, OriginGuard
 from server.problems import problem
@@ -54,7 +57,9 @@ def create_app(service: Service, port: int) -> FastAPI:
     app.include_router(control(service))
     app.include_router(bundle_routes(service))
     server.problems.install(app)
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     decode_slots = asyncio.Semaphore(4)
+    app.include_router(inference_protocol(service, decode_slots))
 
     @app.get("/healthz")
     async def healthz() -> Response:

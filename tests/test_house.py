@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "streaming": {"models", "streaming"},
     "training": {"models", "streaming", "training"},
     "server": {"models", "streaming", "server", "training"},  # training: inside functions only, see below
+    "phosphene_client": {"phosphene_client"},  # on a rig's own machine there is nothing else of ours
 }
 TORCH_ROOMS = ("models/networks/", "models/export.py", "training/", "server/bench/peer")  # the last: others' loops
 ASYNC_ROOMS = ("server/",)

@@ -51,7 +51,13 @@ class FakeDecoder:
     n_channels: int = CHANNELS
     n_bins: int = BINS
     manifest: Any = field(
-        default_factory=lambda: SimpleNamespace(participant="simulated", manifest_sha256="b" * 64, probes={})
+        default_factory=lambda: SimpleNamespace(
+            participant="simulated",
+            manifest_sha256="b" * 64,
+            probes={"prestimulus": SimpleNamespace(prevalence=0.5)},
+            embedding_size=SIZE,
+            input=SimpleNamespace(channels=CHANNELS, bins=BINS),
+        )
     )
 
     def step(self, window: Any, usable: Any) -> Decoded:
@@ -65,7 +71,7 @@ class FakeBundles:
         return FakeDecoder(name if "@" in name else "fake@2")
 
     def list(self) -> list[dict[str, Any]]:
-        return [{"name": "fake@1"}, {"name": "fake@2"}]
+        return [{"name": name, "problem": "a fake"} for name in ("fake@1", "fake@2")]
 
 
 class FakeLive:

@@ -17,6 +17,7 @@ from server.settings import Settings
 from streaming.events import Report
 from streaming.live import MarkerSeen
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 PORT = 8000
 
@@ -36,7 +37,7 @@ def service(live):
 @pytest.fixture
 def client(service):
     base = f"http://127.0.0.1:{PORT}"
-    app = create_app(service, PORT)
+    app = watched(create_app(service, PORT))
     with TestClient(app, base_url=base, headers={"origin": base}, raise_server_exceptions=False) as one:
         yield one
 
@@ -149,7 +150,7 @@ def test_status_and_models(client, live, service):
     assert status["latency_ms"]["total"]["p50"] == pytest.approx(4.1)
     models = client.get("/v1/models").json()
     assert models["active"] == "fake@1"
-    assert models["models"] == [{"name": "fake@1"}, {"name": "fake@2"}]
+    assert models["models"] == FakeBundles().list()
     assert (models["candidate"], models["before"]) == (None, None)
 
 
@@ -371,7 +372,7 @@ def test_evoked_predictions_are_scored_against_their_reports(live):
     service = Service(live, FakeDecoder(), Settings(mode="evoked"), FakeBundles())
     live.sink = service.hand_over
     base = f"http://127.0.0.1:{PORT}"
-    with TestClient(create_app(service, PORT), base_url=base, headers={"origin": base}) as client:
+    with TestClient(watched(create_app(service, PORT)), base_url=base, headers={"origin": base}) as client:
         assert client.get("/v1/status").json()["evoked"]["n"] == 0
         for trial in range(20):
             seen = trial % 2 == 0

@@ -19,6 +19,7 @@ from server.settings import Settings
 from streaming.signal.settings import ChainSettings, NormaliserSettings
 from tests.models.bundles import CHANNELS, manifest, small_bundle
 from tests.server.fakes import FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 WHOLE = ChainSettings()
 FROZEN = Frozen(median_uv=(10.0,) * CHANNELS, mad_uv=(2.0,) * CHANNELS)
@@ -64,7 +65,7 @@ def test_a_bundle_that_cannot_be_served_is_not_activated(tmp_path):
     live = FakeLive()
     service = Service(live, FakeDecoder(), Settings(), Bundles(tmp_path))
     base = "http://127.0.0.1:8000"
-    with TestClient(create_app(service, 8000), base_url=base, headers={"origin": base}) as client:
+    with TestClient(watched(create_app(service, 8000)), base_url=base, headers={"origin": base}) as client:
         answer = client.post("/v1/models/small/activate", json={})
         assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
         assert "small@1 cannot be served" in answer.json()["detail"]

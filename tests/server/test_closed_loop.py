@@ -20,6 +20,7 @@ from server.settings import PACKAGED, Settings
 from server.trigger_settings import PlanSettings, Thresholds
 from server.wiring import build, listen, make_server
 from tests.lawful import violations
+from tests.server.seen import watched
 
 LIMITS = Path(__file__).parents[2] / "server" / "demo_limits.toml"
 EASY = Thresholds(p_on=0.51, p_off=0.5, dwell_hops=1)  # nearly any state: it is the way round that is tested
@@ -33,6 +34,7 @@ class Service:
         self._listener = listen("127.0.0.1", 0)
         self.base = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.server = make_server(service, self._listener.getsockname()[1])
+        self.server.config.app = watched(self.server.config.app)
         self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._listener]})
         self._thread.start()
 

@@ -9,6 +9,7 @@ from server.app import create_app
 from server.service import Service
 from server.settings import Settings
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 OURS = [None, "http://127.0.0.1:8000", "http://localhost:8000"]
 FOREIGN = [
@@ -38,7 +39,7 @@ CONTROLS = [*CHANGES, DISARM, ("POST", "/v1/decode")]
 
 @pytest.fixture(scope="module")
 def client():
-    app = create_app(Service(FakeLive(), FakeDecoder(), Settings(), FakeBundles()), 8000)
+    app = watched(create_app(Service(FakeLive(), FakeDecoder(), Settings(), FakeBundles()), 8000))
     with TestClient(app, base_url="http://127.0.0.1:8000") as one:
         yield one
 

@@ -20,18 +20,20 @@ from server.service import Service
 from server.settings import Settings
 from server.wiring import listen, make_server
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 WIDE = np.linspace(-1, 1, 768, dtype=np.float32)
 
 
 class Running:
-    def __init__(self, settings: Settings | None = None, loop: ClosedLoop | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, loop: ClosedLoop | None = None, port: int = 0) -> None:
         self.live = FakeLive()
         self.service = Service(self.live, FakeDecoder(), settings or Settings(), FakeBundles(), loop=loop)
         self.live.sink = self.service.hand_over
-        self.listener = listen("127.0.0.1", 0)
+        self.listener = listen("127.0.0.1", port)
         self.port = self.listener.getsockname()[1]
         self.server = make_server(self.service, self.port)
+        self.server.config.app = watched(self.server.config.app)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
         self.get("/healthz")

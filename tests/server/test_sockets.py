@@ -12,6 +12,7 @@ from server.app import create_app
 from server.service import Service
 from server.settings import Settings
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def service(live):
 @pytest.fixture
 def client(service):
     with TestClient(
-        create_app(service, 8000), base_url="http://127.0.0.1:8000", headers={"host": "127.0.0.1:8000"}
+        watched(create_app(service, 8000)), base_url="http://127.0.0.1:8000", headers={"host": "127.0.0.1:8000"}
     ) as one:
         yield one
 

@@ -17,6 +17,7 @@ from server.settings import Settings
 from server.swap import WATCHED
 from streaming.predictions import Latency
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+from tests.server.seen import watched
 
 BASE = "http://127.0.0.1:8000"
 
@@ -42,7 +43,7 @@ class Rig:
         self.live, self.bundles = FakeLive(), Bundles()
         self.service = Service(self.live, FakeDecoder(), Settings(outlet=False), self.bundles, clock=lambda: self.now)
         self.live.sink = self.service.hand_over
-        self.client = TestClient(create_app(self.service, 8000), base_url=BASE, headers={"origin": BASE})
+        self.client = TestClient(watched(create_app(self.service, 8000)), base_url=BASE, headers={"origin": BASE})
 
     def activate(self, name: str = "fake@2", **body: Any) -> Any:
         return self.client.post(f"/v1/models/{name}/activate", json=body)
