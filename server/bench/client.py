@@ -26,9 +26,13 @@ class Client:
         OperatorFault: the service refused the connection.
     """
 
-    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 10.0, receive_bytes: int | None = None) -> None:
         uri = parse_uri(url)
-        self._socket = socket.create_connection((uri.host, uri.port), timeout_s)
+        self.socket = socket.socket()
+        if receive_bytes is not None:  # of the kernel's buffer; before the connection, which tells the other side
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self.socket.settimeout(timeout_s)
+        self.socket.connect((uri.host, uri.port))
         self._protocol = ClientProtocol(uri, max_size=None)
         self._protocol.send_request(self._protocol.connect())
         self._messages: list[bytes] = []
@@ -48,11 +52,11 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def _read(self) -> None:
         self._send()
-        data = self._socket.recv(READ_BYTES)
+        data = self.socket.recv(READ_BYTES)
         if not data:
             raise OperatorFault("the service closed the connection")
         self._protocol.receive_data(data)
@@ -66,4 +70,4 @@ class Client:
     def _send(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
-                self._socket.sendall(data)
+                self.socket.sendall(data)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import files, hang, large, path, peers, pulse, scale, stages, swap
+from server.bench import fanout, files, hang, large, path, peers, pulse, scale, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -29,7 +29,7 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "startup": lambda seconds: path.startup(),
     "path": lambda seconds: path.path(seconds),
     "pulse": lambda seconds: pulse.pulse(seconds),
-    "fanout": lambda seconds: path.fanout(),
+    "fanout": lambda seconds: fanout.fanout(),
     "placement": lambda seconds: path.placement(seconds),
     "swap": lambda seconds: swap.swap(),
     "lsl": lambda seconds: scale.lsl_in(seconds),

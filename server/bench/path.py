@@ -66,7 +66,7 @@ def watch(
     newest sample to frame, of each stage, of the noise floor. `tell`: seconds left, now and then."""
     before, cpu, memory = status(port), cpu_s(pid), memory_mib(pid)
     with NoiseFloor() as floor, scraped(port):
-        frames, dropped = _listen(port, seconds, subscribers, tell)
+        frames, dropped = listen(port, seconds, subscribers, tell)
     after = status(port)
     ms = {"sample to frame": np.array([frame[0] for frame in frames])}
     ms |= {name: np.array([frame[1][name] for frame in frames]) for name in STAGES}
@@ -152,21 +152,6 @@ def _began(process: subprocess.Popen[Any], port: int) -> bool:
     return process.poll() is not None or status(port).get("state") == "running"
 
 
-def fanout(seconds: float = 20.0) -> dict[str, Any]:
-    """What 20 subscribers cost the decode path: p50 of its total with 1 and with 20, in turns."""
-    ones: list[float] = []
-    twenties: list[float] = []
-    with ExitStack() as stack:
-        port = _rig_and_service(stack)
-        wait_for(lambda: status(port).get("state") == "running", 60.0)
-        for _ in range(3):
-            for subscribers, into in ((1, ones), (20, twenties)):
-                frames, _skipped = _listen(port, seconds / 6, subscribers)
-                into += [frame[1]["total"] for frame in frames]
-    one, twenty = percentiles(np.array(ones)), percentiles(np.array(twenties))
-    return {"unit": "ms", "with_1": one, "with_20": twenty, "ratio_of_medians": twenty["p50"] / one["p50"]}
-
-
 def startup() -> dict[str, Any]:
     """Seconds from the start of `phosphene serve` to its first prediction, a stream being there already."""
     with ExitStack() as stack:
@@ -188,13 +173,6 @@ def startup() -> dict[str, Any]:
     }
 
 
-def _rig_and_service(stack: ExitStack) -> int:
-    name, port = f"PhospheneBench-{os.getpid()}", free_port()
-    produce(stack, name)
-    serve_process(stack, name, port)
-    return port
-
-
 def produce(stack: ExitStack, name: str, *channels: int) -> None:
     """The lean rig, on a stream of this name, of 96 channels where it is not said."""
     stack.enter_context(child("-m", "server.bench.producer", name, *map(str, channels), stderr=subprocess.DEVNULL))
@@ -212,7 +190,7 @@ def serve_process(
 Heard = tuple[float, dict[str, float], float, tuple[str, ...]]
 
 
-def _listen(
+def listen(
     port: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
 ) -> tuple[list[Heard], int]:
     """(milliseconds, stages, sample time, flags) of each frame at the first client; how many it missed."""
