@@ -33,7 +33,7 @@ class Feed(Generic[Item]):
     def push(self, seq: int, item: Item) -> None:
         self.history.push(seq, item, self._clock())
         for reader in tuple(self.readers):
-            reader.serve()
+            reader.news(seq)
         news, self._news = self._news, asyncio.Event()
         news.set()
 

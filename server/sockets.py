@@ -128,7 +128,7 @@ async def _writing(
             with contextlib.suppress(asyncio.CancelledError):
                 await writer
         return
-    reader = Reader(wire, map(framed, first), due)
+    reader = Reader(wire, map(framed, first), due, subscription.take_newest, frame_of)
     feed.readers.add(reader)
     try:
         reader.serve()

@@ -73,12 +73,37 @@ class Socket(Protocol):
 
 
 class Reader:
-    """One client on the short way: `due()` gives the next frame that it should get, or None."""
+    """One client on the short way.
 
-    def __init__(self, wire: Socket, first: Iterable[bytes], due: Callable[[], bytes | None]) -> None:
-        self._wire, self._first, self._due = wire, deque(first), due
+    Args:
+        first: what it gets before anything else, as frames.
+        due: the next frame that it should get, or None.
+        newest: whether the item that has just come is what it gets next, which is then taken; see `Subscription`.
+        frame_of: its frame.
+    """
+
+    def __init__(
+        self,
+        wire: Socket,
+        first: Iterable[bytes],
+        due: Callable[[], bytes | None],
+        newest: Callable[[int], bool],
+        frame_of: Callable[[int], bytes],
+    ) -> None:
+        self._wire, self._first = wire, deque(first)
+        self._due, self._newest, self._frame_of = due, newest, frame_of
         self._again: asyncio.Handle | None = None
         wire.on_writable = self.serve
+
+    def news(self, seq: int) -> None:
+        """`seq` has just come."""
+        wire = self._wire
+        if wire.full:
+            return  # it calls when it is empty
+        if self._first or not self._newest(seq):
+            self.serve()
+        else:
+            wire.write(self._frame_of(seq))
 
     def serve(self) -> None:
         """Write what is due, as far as the socket takes it."""

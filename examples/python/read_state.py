@@ -1,6 +1,6 @@
 """Reads the state of cortex from a running service, and says it once a second.
 
-pip install websockets numpy msgpack && pip install --no-deps phosphene
+pip install websockets numpy msgpack && pip install --no-deps ../..  # or copy phosphene_client/
 python read_state.py [ws://127.0.0.1:8000] [seconds]
 """
 

@@ -15,6 +15,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from server.broadcast import History, Subscription
 from server.wire import SEND_BYTES, TURN, Reader, framed
 from tests.server.test_real_server import WIDE, Running
 
@@ -40,8 +41,9 @@ class FakeSocket:
 
 
 def reader(wire, frames, first=()):
+    """One that is never up to date, so that everything goes through `due`."""
     left = list(frames)
-    return Reader(wire, first, lambda: left.pop(0) if left else None), left
+    return Reader(wire, first, lambda: left.pop(0) if left else None, lambda seq: False, lambda seq: b""), left
 
 
 @given(data=st.text(max_size=70_000) | st.binary(max_size=70_000))
@@ -96,6 +98,45 @@ def test_who_catches_up_lets_others_come_between():
         return slow.got
 
     assert asyncio.run(run()) == list(range(100))
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), max_size=40),
+    since=st.none() | st.integers(-1, 5),
+    max_hz=st.none() | st.sampled_from([20.0, 50.0]),
+)
+def test_the_short_way_gives_what_the_long_one_gives(steps, since, max_hz):
+    """`news` beside a subscription that is asked for everything, whatever the socket takes."""
+
+    async def run():
+        history: History[int] = History(1e9, 30)
+        short, long = (Subscription(history, 4, since, max_hz, lambda seq: seq * 0.01) for _ in range(2))
+
+        wire, told = FakeSocket(3), []
+        one = Reader(wire, (), short.take, short.take_newest, lambda seq: seq)
+
+        def the_same_from_the_long_way(count):
+            told.extend(long.take() for _ in range(count))
+            assert wire.full or long.take() is None
+
+        for pushes, room in steps:
+            for _ in range(pushes):
+                history.push(history.next_seq, history.next_seq, 0.0)
+                before = len(wire.got)
+                one.news(history.next_seq - 1)
+                while one._again is not None:
+                    await asyncio.sleep(0)
+                the_same_from_the_long_way(len(wire.got) - before)
+            before = len(wire.got)
+            wire.empty(room)
+            while one._again is not None:
+                await asyncio.sleep(0)
+            the_same_from_the_long_way(len(wire.got) - before)
+        one.close()
+        return wire.got, told
+
+    got, told = asyncio.run(run())
+    assert got == told
 
 
 def test_closed_in_the_middle():
