@@ -15,17 +15,21 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import server.problems
+from server.access import Access
 from server.bundle_routes import bundle_routes
 from server.control import control
 from server.decoding import ProbeName
 from server.documents import openapi
 from server.frames import Variant, encode, unpack
 from server.inference_protocol import inference_protocol
+from server.login import login_routes
 from server.metrics import CONTENT_TYPE
 from server.origins import NPY, OriginGuard
+from server.permission import PermissionGuard
 from server.problems import problem
 from server.service import Service
 from server.sockets import serve_events, serve_predictions
+from server.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
 SECURITY_HEADERS = {
@@ -44,16 +48,19 @@ class Mask(BaseModel):
     masked: list[Annotated[int, Field(ge=1, strict=True)]] = Field(max_length=4096)
 
 
-def create_app(service: Service, port: int) -> FastAPI:
-    """The application. `port` is the one that is bound: only requests to it pass."""
+def create_app(service: Service, port: int, tokens: Tokens | None = None) -> FastAPI:
+    """The application. `port` is the one that is bound: only requests to it pass. `tokens`: who may; None: anybody."""
+    access = None if tokens is None else Access(tokens, port, service.settings.tls_cert is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
+        async with service.running(), access.watching() if access else contextlib.nullcontext():
             yield
 
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.add_middleware(OriginGuard, port=port, refused=service.refused)
+    app.add_middleware(PermissionGuard, access=access)
+    app.add_middleware(OriginGuard, port=port, settings=service.settings, refused=service.refused)
+    app.include_router(login_routes(access))
     app.include_router(control(service))
     app.include_router(bundle_routes(service))
     server.problems.install(app)
@@ -132,8 +139,14 @@ def create_app(service: Service, port: int) -> FastAPI:
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=SECURITY_HEADERS)
 
+    @app.get("/login", include_in_schema=False)
+    async def login_page() -> Response:
+        return FileResponse(PAGE / "login.html", headers=SECURITY_HEADERS)
+
     @app.get("/page/{name}", include_in_schema=False)
-    async def asset(name: Literal["page.js", "trigger.js", "page.css", "icon.svg"]) -> Response:
+    async def asset(
+        name: Literal["page.js", "trigger.js", "login.js", "login.css", "page.css", "icon.svg"],
+    ) -> Response:
         return FileResponse(PAGE / name, headers=SECURITY_HEADERS)
 
     return app

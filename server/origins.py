@@ -1,12 +1,11 @@
 """The origin guard: who may speak to the service at all, before anything reads the request.
 
-The service listens on the loopback interface, so the threat is a web page in the operator's own browser: it can send
-requests and open WebSockets to 127.0.0.1, and by re-binding its own name to 127.0.0.1 (DNS rebinding) even read the
-answers. Both are told by headers that a page cannot forge. `Host` must be ours, on every request. `Origin`, which
-programs leave out and browsers do not, must be ours where it is given, and must be given with every control: whatever
-changes something. Stopping alone passes without it, so that a program can always stop. CORS middleware would not do:
-it lets WebSockets pass. A form of another page can send only three media types; requiring JSON (or NPY) shuts that way
-too.
+The threat is a web page in the operator's own browser: it can send requests and open WebSockets to 127.0.0.1, or to
+wherever the service listens, and by re-binding its own name to that address (DNS rebinding) even read the answers. Both
+are told by headers that a page cannot forge. `Host` must be ours, on every request. `Origin`, which programs leave out
+and browsers do not, must be ours where it is given, and must be given with every control: whatever changes something.
+Stopping alone passes without it, so that a program can always stop. CORS middleware would not do: it lets WebSockets
+pass. A form of another page can send only three media types; requiring JSON (or NPY) shuts that way too.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.problems import problem
+from server.settings import LOOPBACK, Settings
 
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
@@ -30,12 +30,18 @@ class OriginGuard:
     """ASGI middleware. `port` is the one that is really bound; `refused` hears status and sentence of each refusal."""
 
     def __init__(
-        self, app: ASGIApp, port: int, refused: Callable[[int, str], None] = lambda status, sentence: None
+        self,
+        app: ASGIApp,
+        port: int,
+        settings: Settings,
+        refused: Callable[[int, str], None] = lambda status, sentence: None,
     ) -> None:
         self._app, self._refused = app, refused
-        names = {"127.0.0.1", "localhost"}
-        self.hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
-        self.origins = {f"http://{host}" for host in self.hosts}
+        scheme, usual = ("https", 443) if settings.tls_cert else ("http", 80)
+        names = {*LOOPBACK, settings.host.lower()} - {"0.0.0.0"}
+        self.hosts = {f"{name}:{port}" for name in names} | (names if port == usual else set())
+        self.origins = {f"{scheme}://{host}" for host in self.hosts} | set(settings.origins)
+        self.hosts |= {origin.partition("://")[2] for origin in settings.origins}  # how others call this machine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

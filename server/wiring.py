@@ -27,6 +27,8 @@ from server.closed_loop import open_loop
 from server.json_lines import JsonLines
 from server.service import Service
 from server.settings import Settings
+from server.tls import check_tls
+from server.tokens import Tokens, open_tokens
 from server.wire import Wire
 from streaming.chunk import Source
 from streaming.live import LiveDecoder, LiveSettings
@@ -58,15 +60,18 @@ def serve(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, lines: JsonLines | None) -> None:
+    tokens = open_tokens(settings)
+    if settings.tls_cert and settings.tls_key:
+        check_tls(settings.tls_cert, settings.tls_key)
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         port = listener.getsockname()[1]
         decoder = bundles.open(settings.model)
         service, close = build(settings, bundles, decoder)
-        began = (
-            f"Phosphene on http://127.0.0.1:{port}, model {decoder.name} ({decoder.choice}), source {settings.source}"
-        )
+        where = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{port}"
+        asks = "" if tokens is None else f", tokens of {tokens.path}"
+        began = f"Phosphene on {where}, model {decoder.name} ({decoder.choice}), source {settings.source}{asks}"
         if lines is None:
             print(began, file=sys.stderr, flush=True)
         else:
@@ -77,7 +82,7 @@ def _serve(settings: Settings, lines: JsonLines | None) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
-        server = make_server(service, port)
+        server = make_server(service, port, tokens)
         service.give_up = lambda: setattr(server, "should_exit", True)
         try:
             server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
@@ -89,12 +94,16 @@ def _serve(settings: Settings, lines: JsonLines | None) -> None:
             raise RigFault(service.dead)
 
 
-def make_server(service: Service, port: int) -> uvicorn.Server:
-    """The HTTP server of a service that is bound to `port`."""
+def make_server(service: Service, port: int, tokens: Tokens | None = None) -> uvicorn.Server:
+    """The HTTP server of a service that is bound to `port`; `tokens` as for `create_app`."""
+    settings = service.settings
     return _Server(
         service,
         uvicorn.Config(
-            create_app(service, port),
+            create_app(service, port, tokens),
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            proxy_headers=False,  # who asks is told by the connection, not by what a request says of itself
             loop="asyncio",  # with uvloop a frame leaves 0.1 ms later (docs/performance.md)
             ws=Wire,
             ws_per_message_deflate=False,
@@ -198,7 +207,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise OperatorFault(f"port {port} cannot be had ({error.strerror}); choose another with --port") from None
+        raise OperatorFault(f"{host}, port {port} cannot be had ({error.strerror}); choose another --port") from None
     return listener
 
 

@@ -11,3 +11,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Small matrices: on a machine that is busy with something else, threads that wait for each other take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Whoever runs the tests may have tokens of their own, and the services under test would ask for them.
+os.environ["PHOSPHENE__TOKENS"] = "none"

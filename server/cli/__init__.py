@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from models.errors import Fault, OperatorFault
-from server.cli import evaluate, experiment, journal, offline, serving, session
+from server.cli import evaluate, experiment, journal, offline, serving, session, tokens
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 for command in (*serving.COMMANDS, *offline.COMMANDS, *session.COMMANDS, *evaluate.COMMANDS, *experiment.COMMANDS):
     app.command()(command)
 app.add_typer(journal.app, name="journal")
+app.add_typer(tokens.app, name="token")
 
 
 INTERRUPTED = 130  # as a shell counts it: 128 and the signal's number

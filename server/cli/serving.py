@@ -71,7 +71,7 @@ def serve(
         Mode | None, typer.Option(help="A window every hop, or one after each stimulation. [continuous]")
     ] = None,
     port: Port = None,
-    host: Annotated[str | None, typer.Option(help="127.0.0.1; any other is refused.")] = None,
+    host: Annotated[str | None, typer.Option(help="Any but 127.0.0.1 needs TLS and tokens.")] = None,
     log: Annotated[Log | None, typer.Option(help="For people, or one JSON object a line. [text]")] = None,
     config: Config = None,
 ) -> None:

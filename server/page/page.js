@@ -17,7 +17,7 @@ const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\
 const trace = [];            // {time, p, reason, mode}, oldest first
 const marks = [];            // {time, kind: "stim" | "yes" | "no" | "trigger" | "sham" | "would_fire", arm}
 let runId = null, lastSeq = null, lastPredictionAt = -Infinity, lastEventAt = -Infinity, lastArrayAt = -Infinity, clockOffset = null;
-let status = null, array = null, showZ = false, ceiling = 10, connected = false, told = false, attempts = 0, noted = false, lastHappened = -1;
+let status = null, array = null, showZ = false, ceiling = 10, connected = false, told = false, loggedOut = false, attempts = 0, noted = false, lastHappened = -1;
 
 function addPrediction(message) {
   const now = performance.now();
@@ -82,11 +82,12 @@ function note(time, text) {
 // ---- connections ----------------------------------------------------------------------------------------------------
 
 function listen(path, onMessage, wait = 250) {
-  const socket = new WebSocket(`ws://${location.host}${path()}`);
-  socket.onopen = () => { wait = 250; connected = true; attempts = 0; };
+  const socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}${path()}`);
+  socket.onopen = () => { wait = 250; connected = true; loggedOut = false; attempts = 0; };
   socket.onmessage = (event) => onMessage(JSON.parse(event.data));
-  socket.onclose = () => {
+  socket.onclose = (event) => {
     connected = told = false;
+    loggedOut ||= event.code === 1008;
     attempts += 0.5;   // two sockets
     setTimeout(() => listen(path, onMessage, Math.min(4000, wait * 2)), wait * (0.8 + 0.4 * Math.random()));
   };
@@ -181,7 +182,7 @@ function showStale() {
   if (!stale) return;
   const seconds = (ms) => (Number.isFinite(ms) ? ` for ${(ms / 1000).toFixed(1)} s` : "");
   if (!(now - lastEventAt < STALE_MS)) {
-    show("stale", `STALE: nothing from the service${seconds(now - lastEventAt)}. ${connected ? "" : "Connecting again."}`);
+    show("stale", `STALE: nothing from the service${seconds(now - lastEventAt)}. ${connected ? "" : loggedOut ? "Your login does not hold any more: load this page again." : "Connecting again."}`);
     $("state").className = "state";
     show("state-word", "no connection");
   } else if (status && status.state !== "running") {

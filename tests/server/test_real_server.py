@@ -18,6 +18,7 @@ from models.errors import OperatorFault
 from server.closed_loop import ClosedLoop
 from server.service import Service
 from server.settings import Settings
+from server.tokens import Tokens
 from server.wiring import listen, make_server
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
 from tests.server.seen import watched
@@ -26,17 +27,25 @@ WIDE = np.linspace(-1, 1, 768, dtype=np.float32)
 
 
 class Running:
-    def __init__(self, settings: Settings | None = None, loop: ClosedLoop | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        loop: ClosedLoop | None = None,
+        tokens: Tokens | None = None,
+        get: bool = True,
+        port: int = 0,
+    ) -> None:
         self.live = FakeLive()
         self.service = Service(self.live, FakeDecoder(), settings or Settings(), FakeBundles(), loop=loop)
         self.live.sink = self.service.hand_over
         self.listener = listen("127.0.0.1", port)
         self.port = self.listener.getsockname()[1]
-        self.server = make_server(self.service, self.port)
+        self.server = make_server(self.service, self.port, tokens)
         self.server.config.app = watched(self.server.config.app)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
-        self.get("/healthz")
+        if get:
+            self.get("/healthz")
 
     def get(self, path: str):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from models.errors import OperatorFault
@@ -47,5 +49,33 @@ def test_unknown_environment(monkeypatch):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "rig.example"])
 def test_loopback_only(host):
-    with pytest.raises(OperatorFault, match=r"this machine only.*ssh -L"):
+    with pytest.raises(OperatorFault, match=r"host: found .* this machine only.*ssh -L"):
         load(host=host)
+
+
+TLS = {"tls_cert": "cert.pem", "tls_key": "key.pem"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"host": "0.0.0.0", "tokens": "tokens.json"}, "without tls_cert"),
+        ({"host": "0.0.0.0", "tokens": "none", **TLS}, "this machine only"),
+        ({"host": "0.0.0.0", "tls_cert": "cert.pem"}, "expected both or neither"),
+        ({"tls_key": "key.pem"}, "expected both or neither"),
+        ({"origins": ["https://rig.lab:8000/page"]}, "origins"),
+        ({"origins": ["*"]}, "origins"),
+    ],
+)
+def test_what_would_open_it_half(changes, says):
+    with pytest.raises(OperatorFault, match=says) as fault:
+        load(**changes)
+    assert "\n" not in str(fault.value)
+
+
+def test_a_service_for_other_machines(rig, monkeypatch):
+    monkeypatch.delenv("PHOSPHENE__TOKENS")
+    settings = load(rig("host = '0.0.0.0'\ntls_cert = 'c.pem'\ntls_key = 'k.pem'\norigins = ['https://rig.lab:8000']"))
+    assert (settings.host, settings.tokens, settings.origins) == ("0.0.0.0", None, ("https://rig.lab:8000",))
+    assert load(tokens="none").tokens == "none"
+    assert load(tokens="a/tokens.json").tokens == Path("a/tokens.json")
