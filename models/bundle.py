@@ -19,7 +19,11 @@ import json
 import os
 import re
 import shutil
+import stat
+import struct
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +37,26 @@ from models.errors import BundleFault, OperatorFault
 FORMAT = 1
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
+LARGEST_MANIFEST = 4 * 2**20  # bytes; that of 96 channels has 60 000
+LARGEST_GOLDEN = 256 * 2**20  # unpacked
+LARGEST_FILE = 4 * 2**30
 PROBES = ("prestimulus", "evoked")
 
 ProviderName = Literal["cpu", "cuda"]
 PrecisionName = Literal["float32", "float16", "int8"]
+
+
+# what zipfile, zlib and NumPy raise for bytes that are no such file
+_UNREADABLE: tuple[type[Exception], ...] = (
+    KeyError,
+    ValueError,
+    OSError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+)
+_UNREADABLE += (SyntaxError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 class _Part(BaseModel):
@@ -178,6 +198,10 @@ class Bundle:
         """
         manifest, probes = self.manifest, sorted(self.manifest.probes)
         try:
+            with zipfile.ZipFile(io.BytesIO(self.files[GOLDEN])) as packed:  # judged before NumPy unpacks it
+                unpacked = sum(entry.file_size for entry in packed.infolist())
+            if unpacked > LARGEST_GOLDEN:
+                raise ValueError(f"it unpacks to {unpacked} bytes, expected at most {LARGEST_GOLDEN}")
             with np.load(io.BytesIO(self.files[GOLDEN]), allow_pickle=False) as stored:
                 golden = Golden(
                     windows=stored["windows"].astype(np.float32, casting="same_kind"),
@@ -185,7 +209,7 @@ class Bundle:
                     embedding=stored["embedding"].astype(np.float32, casting="same_kind"),
                     probabilities={name: stored[name].astype(np.float32, casting="same_kind") for name in probes},
                 )
-        except (KeyError, ValueError, OSError, TypeError) as error:
+        except _UNREADABLE as error:
             raise BundleFault(f"{self.path / GOLDEN} cannot be read: {error}; export the bundle again") from error
         n, channels, bins = len(golden.windows), manifest.input.channels, manifest.input.bins
         found = [golden.windows.shape, golden.usable.shape, golden.embedding.shape]
@@ -224,7 +248,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
-        content = file.read_bytes()
+        content = _read(file, LARGEST_MANIFEST)
         manifest = Manifest.model_validate_json(content)
     except OSError as error:
         raise BundleFault(f"{file} cannot be read: {error.strerror}; name a bundle directory NAME/VERSION") from error
@@ -241,6 +265,16 @@ def read_manifest(path: Path) -> Manifest:
             "copy the bundle again, or export it again"
         )
     return manifest
+
+
+def _read(file: Path, most: int) -> bytes:
+    """A plain file: a pipe would be waited for, and a device has no end."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BundleFault(f"{file} is no plain file; copy the bundle again")
+    if found.st_size > most:
+        raise BundleFault(f"{file} has {found.st_size} bytes, expected at most {most}; export the bundle again")
+    return file.read_bytes()
 
 
 def verify(path: Path) -> Bundle:
@@ -261,7 +295,7 @@ def verify(path: Path) -> Bundle:
         if Path(name).name != name or name in ("", ".", ".."):
             raise BundleFault(f"{path / MANIFEST} names {name!r}, expected a plain file name; export the bundle again")
         try:
-            files[name] = (path / name).read_bytes()
+            files[name] = _read(path / name, LARGEST_FILE)
         except OSError as error:
             raise BundleFault(f"{path / name} cannot be read: {error.strerror}; copy the bundle again") from error
         found = hashlib.sha256(files[name]).hexdigest()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, Manifest, PrecisionName, ProviderName, verify
 from models.decoder import Decoded
 from models.errors import BundleFault, OperatorFault
-from models.onnx_file import check_weights
+from models.onnx_file import check_operators, check_weights
 from models.runtime import ort
 
 _PROVIDERS: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -160,6 +160,7 @@ def _against(check: GoldenCheck, decoder: OnnxDecoder) -> str:
 
 def _open_session(model: bytes, weights: tuple[str, bytes] | None, provider: ProviderName, where: str) -> Any:
     """`weights`: name and content of the file that holds the model's weights, where they do not lie in it."""
+    check_operators(model, where)
     if weights is None:
         check_weights(model, where)
     else:

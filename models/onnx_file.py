@@ -1,9 +1,12 @@
-"""Where do the tensors of an ONNX file lie? Asked before the runtime sees it.
+"""Where do the tensors of an ONNX file lie, and whose are its operators? Asked before the runtime sees it.
 
 A tensor in an ONNX file may point at another file ("external data"), and ONNX Runtime then reads that file, even for a
 model loaded from bytes and even from inside a sparse constant. A bundle is hashed file by file, so a model that reads
 anything but the one file of weights that the bundle names for it is refused. The check walks the protobuf wire format
 itself, along the few fields that can hold a tensor, so that serving needs no `onnx` package.
+
+An operator of another domain than ONNX's own would come out of a library that somebody loads, or is one of the
+runtime's private ones, of which some (EPContext) name files too. Our exports need neither.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of TensorProto; data_location 0 is "inside this file"
 _INITIALIZER = ("Model", "Graph", "Tensor")
 _KEYS = ("location", "offset", "length")
+_DOMAIN = 7  # of NodeProto
+_DOMAINS = (b"", b"ai.onnx")  # two names of the same
 _DEEPEST = 64  # nested graphs; a real encoder has 1
 
 
@@ -54,22 +59,44 @@ def check_weights(model: bytes, where: str, file: str | None = None, size: int =
         raise BundleFault(f"{where} is not a readable ONNX model: {error}; export the bundle again") from error
 
 
+def check_operators(model: bytes, where: str) -> None:
+    """
+    Raises:
+        BundleFault: an operator that is not ONNX's own, or the bytes are not an ONNX model.
+    """
+    try:
+        for node, way in _messages(memoryview(model), ("Model",)):
+            for field, value in _fields(node) if way[-1] == "Node" else ():
+                if field == _DOMAIN and isinstance(value, memoryview) and bytes(value) not in _DOMAINS:
+                    raise BundleFault(
+                        f"{where} uses an operator of {bytes(value[:80]).decode(errors='replace')!r}, expected ONNX's "
+                        "own alone; export it without custom operators"
+                    )
+    except (IndexError, ValueError) as error:
+        raise BundleFault(f"{where} is not a readable ONNX model: {error}; export the bundle again") from error
+
+
 def _external(message: memoryview, way: tuple[str, ...]) -> Iterator[tuple[memoryview, tuple[str, ...]]]:
     """Tensors that lie in another file, and the messages that led to each."""
+    for inner, led in _messages(message, way):
+        if led[-1] == "Tensor" and any(
+            field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0) for field, value in _fields(inner)
+        ):
+            yield inner, led
+
+
+def _messages(message: memoryview, way: tuple[str, ...]) -> Iterator[tuple[memoryview, tuple[str, ...]]]:
+    """Every message on the ways to a tensor, with those that led to it."""
     if len(way) > _DEEPEST:
         raise ValueError(f"graphs nested deeper than {_DEEPEST}")
-    told = False
+    yield message, way
     for field, value in _fields(message):
-        if way[-1] == "Tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0)):
-            told = True
         child = _CHILDREN[way[-1]].get(field)
         if child is None:
             continue
         if not isinstance(value, memoryview):
             raise ValueError(f"field {field} of {way[-1]} is not a message")
-        yield from _external(value, (*way, child))
-    if told:
-        yield message, way
+        yield from _messages(value, (*way, child))
 
 
 def _place(tensor: memoryview) -> tuple[str, int, int]:
