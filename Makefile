@@ -6,7 +6,7 @@ RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 SERVING := $(VENV)/serving.stamp
 DEV := $(VENV)/dev.stamp
 
-.PHONY: demo test lint types bench default-bundle clean
+.PHONY: demo test lint types audit bench default-bundle clean
 
 demo: $(SERVING)
 	$(VENV)/bin/phosphene demo
@@ -20,6 +20,11 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(VENV)/bin/mypy
+
+# is anything that we install known to be unsafe? asks the network, so it is no part of `test`
+audit: $(DEV)
+	$(PIP) install -q pip-audit
+	$(VENV)/bin/pip-audit --skip-editable
 
 bench: $(SERVING)
 	$(VENV)/bin/phosphene bench

@@ -22,6 +22,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ GOLDEN = "golden.npz"
 LARGEST_MANIFEST = 4 * 2**20  # bytes; that of 96 channels has 60 000
 LARGEST_GOLDEN = 256 * 2**20  # unpacked
 LARGEST_FILE = 4 * 2**30
+MOST = 65_536  # channels, bins, numbers of an embedding: room is made for them before a model says no
 PROBES = ("prestimulus", "evoked")
 
 ProviderName = Literal["cpu", "cuda"]
@@ -56,7 +58,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     MemoryError,
     RuntimeError,
 )
-_UNREADABLE += (SyntaxError, zipfile.BadZipFile, zlib.error, struct.error)
+_UNREADABLE += (SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 class _Part(BaseModel):
@@ -76,8 +78,8 @@ class ArrayIdentity(_Part):
 class InputSpec(_Part):
     """What `window` must be: (channels, bins) of MUA normalised as the chain settings say."""
 
-    channels: int = Field(gt=0)
-    bins: int = Field(gt=0)
+    channels: int = Field(gt=0, le=MOST)
+    bins: int = Field(gt=0, le=MOST)
     bin_rate_hz: int = Field(default=1000, gt=0)
     rate_hz: float = Field(gt=0)  # of the broadband stream it was fitted to
     unit: str = "z"
@@ -131,7 +133,7 @@ class Manifest(_Part):
     chain_sha256: str
     frozen: Frozen | None = None
     min_usable_channels: int = Field(gt=0)
-    embedding_size: int = Field(gt=0)
+    embedding_size: int = Field(gt=0, le=MOST)
     read: int | None = Field(default=None, gt=0)  # the probes read so many of the embedding's first numbers; None: all
     probes: dict[Literal["prestimulus", "evoked"], Probe] = Field(default_factory=dict)
     precisions: dict[PrecisionName, Precision]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import threading
+import tokenize
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,17 @@ from numpy.typing import NDArray
 from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
 
+# what NumPy raises for bytes that are no such file: it reads the header as a piece of Python
+NOT_NPY = (
+    ValueError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 ProbeName = Literal["prestimulus", "evoked"]
 
 
@@ -110,7 +122,7 @@ def _from_npy(body: bytes) -> NDArray[np.float32]:
             raise ValueError(f"{len(body) - stream.tell()} bytes of data for shape {shape}")
         stream.seek(0)
         array: NDArray[np.float32] = np.load(stream, allow_pickle=False)
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError) as error:
+    except NOT_NPY as error:
         raise OperatorFault(f"the body is not what np.save writes of float32 windows: {str(error)[:200]}") from None
     return array.astype(np.float32, copy=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -26,8 +27,13 @@ def problem(
 ) -> Response:
     """One problem: `title` is the status in words, `detail` what was found, what was expected and the mend. `more`:
     members beside these."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return Response(orjson.dumps({**body, **(more or {})}), status, headers, MEDIA_TYPE)
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **(more or {})}
+    try:
+        content = orjson.dumps(body)
+    except TypeError:  # a request can name half a character (\\ud800), an answer cannot
+        content = json.dumps(body).encode("ascii")
+    return Response(content, status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

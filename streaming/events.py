@@ -77,7 +77,7 @@ def parse_marker(text: str) -> Marker:
             phase_us=_number(fields, "phase_us"),
             interphase_us=_number(fields, "interphase_us"),
             frequency_hz=_number(fields, "frequency_hz"),
-            trigger_id=None if fields.get("trigger_id") is None else str(fields["trigger_id"])[:200],
+            trigger_id=None if fields.get("trigger_id") is None else _sendable(str(fields["trigger_id"])[:200]),
         )
         _check_length(stimulation)
         return stimulation
@@ -113,6 +113,11 @@ def _integer(fields: dict[str, object], name: str) -> int | None:
     if not value.is_integer():
         raise RigFault(f"malformed marker: found {name}={value!r}, expected an integer")
     return int(value)
+
+
+def _sendable(text: str) -> str:
+    """JSON can say half a character (\\ud800), which neither the journal nor a client could be told."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _required_duration(fields: dict[str, object]) -> float:

@@ -77,3 +77,24 @@ def test_every_package_is_listed() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in modules()}
     assert there == listed
+
+
+UNPICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "runpy", "code"}
+
+
+@pytest.mark.parametrize("room", ["models", "streaming", "server"])
+def test_nothing_that_serves_runs_what_it_reads(room: str) -> None:
+    """No pickle in any of its disguises, and no source text that becomes code. (numba keeps compiled code of ours in
+    __pycache__, as Python does; whoever can write there can write the program.)"""
+    for path in sorted((ROOT / room).rglob("*.py")):
+        place, tree = path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+        assert not {name for name, _ in imported(tree)} & UNPICKLES, place
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            assert name not in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"), f"{place}: {name}"
+            assert name not in ("torch.load", "pd.read_pickle", "np.fromfile", "np.lib.format.read_array"), place
+            said = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert said.get("shell", "False") == "False", f"{place}: {name} asks a shell"
+            if name in ("np.load", "numpy.load", "load_array"):
+                assert said.get("allow_pickle") == "False", f"{place}: {name} without allow_pickle=False"
+            assert "pickle" not in name, f"{place}: {name}"

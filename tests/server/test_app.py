@@ -228,6 +228,8 @@ def bad_arrays():
         "nan": npy(nan),
         "objects": npy_pickled(),
         "cut": header[:-4],
+        "not closed": header.replace(b"(1, 96, 128)", b"(1, 96, 128 "),
+        "nested": header.replace(b"(1, 96, 128), }", b"(" * 15),
         "claims much": header.replace(b"(1, 96, 128)", b"(9999999999,)"),
         "garbage": b"\x93NUMPY\x01\x00\xff\xff" + b"x" * 100,
         "empty": b"",
