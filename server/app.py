@@ -58,7 +58,7 @@ def create_app(service: Service, port: int, tokens: Tokens | None = None) -> Fas
             yield
 
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.add_middleware(PermissionGuard, access=access)
+    app.add_middleware(PermissionGuard, access=access, refused=service.refused)
     app.add_middleware(OriginGuard, port=port, settings=service.settings, refused=service.refused)
     app.include_router(login_routes(access))
     app.include_router(control(service))

@@ -39,7 +39,7 @@ def login_routes(access: Access | None) -> APIRouter:
         known = access.log_in(asked.token.strip())
         if known is None:
             if wait_s := access.failures.wait_s(address):
-                return too_many(wait_s)
+                return problem(*too_many(wait_s))
             log.warning("a login from %s failed: no such token", address)
             return problem(401, "found a token that does not hold, expected one of `phosphene token add`")
         token, cookie = known

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access import Access, Caller
@@ -28,11 +28,14 @@ UNTOLD = {DISARM, "/v1/trigger/heartbeat", "/v1/decode"}  # the gate tells of th
 CLOSES_S = 0.5
 
 
-class PermissionGuard:
-    """ASGI middleware."""
+Refusal = tuple[int, str, Mapping[str, str]]  # status, sentence, headers
 
-    def __init__(self, app: ASGIApp, access: Access | None) -> None:
-        self._app, self._access = app, access
+
+class PermissionGuard:
+    """ASGI middleware; `refused` hears status and sentence of each refusal."""
+
+    def __init__(self, app: ASGIApp, access: Access | None, refused: Callable[[int, str], None]) -> None:
+        self._app, self._access, self._refused = app, access, refused
         self._controls = Rates(CONTROLS_PER_S, CONTROLS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,14 +45,17 @@ class PermissionGuard:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         caller = None if self._access is None else self._access.who(headers)
         refusal = self._refusal(scope, headers, caller)
-        if refusal is not None:
-            await refusal(scope, receive, send)
+        if refusal is not None and refusal[0] == 401 and scope["path"] == "/" and scope["type"] == "http":
+            await RedirectResponse("/login", 303)(scope, receive, send)
+        elif refusal is not None:
+            self._refused(*refusal[:2])
+            await problem(*refusal)(scope, receive, send)
         elif caller is not None and scope["type"] == "websocket":
             await self._speak(caller, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Mapping[str, str], caller: Caller | None) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Mapping[str, str], caller: Caller | None) -> Refusal | None:
         method, path = scope.get("method", "WEBSOCKET"), scope["path"]
         if self._access is not None:
             refusal = self._not_allowed(method, path, headers, caller, _address(scope))
@@ -59,14 +65,14 @@ class PermissionGuard:
             wait_s = self._controls.wait_s(caller.token.name if caller else _address(scope))
             if wait_s:
                 detail = f"found more than {CONTROLS_PER_S:g} controls a second, expected fewer; wait {wait_s:.2f} s"
-                return problem(429, detail, {"Retry-After": "1"})
+                return 429, detail, {"Retry-After": "1"}
         if caller is not None and method in CHANGING and path not in UNTOLD:
             log.info("%s (%s): %s %s", caller.token.name, caller.token.role, method, path[:200])
         return None
 
     def _not_allowed(
         self, method: str, path: str, headers: Mapping[str, str], caller: Caller | None, address: str
-    ) -> Response | None:
+    ) -> Refusal | None:
         assert self._access is not None
         need = needed(method, path)
         if need == "anyone":
@@ -74,19 +80,17 @@ class PermissionGuard:
         if caller is None:
             if "authorization" in headers and (wait_s := self._access.failures.wait_s(address)):
                 return too_many(wait_s)
-            if path == "/" and method == "GET" and "authorization" not in headers:
-                return RedirectResponse("/login", 303)
             found = "a token that does not hold" if "authorization" in headers else "no token and no login that holds"
             detail = f"found {found}, expected `Authorization: Bearer TOKEN`, or a login at /login"
-            return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+            return 401, detail, {"WWW-Authenticate": "Bearer"}
         if caller.session and method == "WEBSOCKET" and "origin" not in headers:
-            return problem(403, "found a login's cookie without an Origin, expected a page of this service, or a token")
+            return 403, "found a login's cookie without an Origin, expected a page of this service, or a token", {}
         if need is None:
             if allowed := methods(path):
-                return problem(405, f"found {method}, expected {' or '.join(allowed)}", {"Allow": ", ".join(allowed)})
-            return problem(404, f"found {path[:80]!r}, expected a path of docs/wire.md")
+                return 405, f"found {method}, expected {' or '.join(allowed)}", {"Allow": ", ".join(allowed)}
+            return 404, f"found {path[:80]!r}, expected a path of docs/wire.md", {}
         if not caller.token.may(need):
-            return problem(403, f"found {caller.token.name}, whose role is {caller.token.role}, expected {need}")
+            return 403, f"found {caller.token.name}, whose role is {caller.token.role}, expected {need}", {}
         return None
 
     async def _speak(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,10 +116,10 @@ class PermissionGuard:
             await self._app(scope, receive_or_end, send)
 
 
-def too_many(wait_s: float) -> Response:
+def too_many(wait_s: float) -> Refusal:
     """The answer to yet another token that does not hold. One that does always passes: nobody can lock others out."""
     detail = "found too many tokens from this address that do not hold; look for the program that sends an old one"
-    return problem(429, detail, {"Retry-After": f"{wait_s:.0f}"})
+    return 429, detail, {"Retry-After": f"{wait_s:.0f}"}
 
 
 def _address(scope: Scope) -> str:
