@@ -26,7 +26,7 @@ from server.bundles import Bundles
 from server.closed_loop import open_loop
 from server.json_lines import JsonLines
 from server.service import Service
-from server.settings import Settings
+from server.settings import LOOPBACK, Settings
 from server.tls import check_tls
 from server.tokens import Tokens, open_tokens
 from server.wire import Wire
@@ -207,7 +207,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise OperatorFault(f"{host}, port {port} cannot be had ({error.strerror}); choose another --port") from None
+        where = f"port {port}" if host in LOOPBACK else f"{host}, port {port},"
+        raise OperatorFault(f"{where} cannot be had ({error.strerror}); choose another with --port") from None
     return listener
 
 
