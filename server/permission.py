@@ -15,16 +15,15 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access import Access, Caller
-from server.origins import CHANGING
+from server.origins import CHANGING, DISARM, decodes
 from server.problems import problem
 from server.rates import Rates
-from server.roles import DISARM, methods, needed
+from server.roles import methods, needed
 
 log = logging.getLogger("phosphene")
 
 CONTROLS_PER_S, CONTROLS_AT_ONCE = 20.0, 40  # of one token, or of one address; the page's lease takes 2 a second
-UNBOUNDED = {DISARM, "/v1/decode"}  # the one only stops, the other has its own bound
-UNTOLD = {DISARM, "/v1/trigger/heartbeat", "/v1/decode"}  # the gate tells of the first, the others change nothing
+UNTOLD = "/v1/trigger/heartbeat"  # twice a second
 CLOSES_S = 0.5
 
 
@@ -61,12 +60,12 @@ class PermissionGuard:
             refusal = self._not_allowed(method, path, headers, caller, _address(scope))
             if refusal is not None:
                 return refusal
-        if method in CHANGING and path not in UNBOUNDED:
-            wait_s = self._controls.wait_s(caller.token.name if caller else _address(scope))
-            if wait_s:
-                detail = f"found more than {CONTROLS_PER_S:g} controls a second, expected fewer; wait {wait_s:.2f} s"
-                return 429, detail, {"Retry-After": "1"}
-        if caller is not None and method in CHANGING and path not in UNTOLD:
+        if method not in CHANGING or path == DISARM or decodes(path):  # the one only stops, the others have their bound
+            return None
+        if wait_s := self._controls.wait_s(caller.token.name if caller else _address(scope)):
+            detail = f"found more than {CONTROLS_PER_S:g} controls a second, expected fewer; wait {wait_s:.2f} s"
+            return 429, detail, {"Retry-After": "1"}
+        if caller is not None and path != UNTOLD:
             log.info("%s (%s): %s %s", caller.token.name, caller.token.role, method, path[:200])
         return None
 

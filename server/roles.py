@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from server.origins import DISARM
 from server.tokens import Role
 
 Need = Role | Literal["anyone"]
-DISARM = "/v1/trigger/disarm"
 
 NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/healthz"): "anyone",
@@ -31,6 +31,15 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/v1/predictions"): "viewer",
     ("GET", "/v1/trigger"): "viewer",
     ("POST", "/v1/decode"): "viewer",  # changes nothing
+    ("GET", "/v2"): "viewer",
+    ("GET", "/v2/health/live"): "viewer",
+    ("GET", "/v2/health/ready"): "viewer",
+    ("GET", "/v2/models/{name}"): "viewer",
+    ("GET", "/v2/models/{name}/ready"): "viewer",
+    ("POST", "/v2/models/{name}/infer"): "viewer",
+    ("GET", "/v2/models/{name}/versions/{version}"): "viewer",
+    ("GET", "/v2/models/{name}/versions/{version}/ready"): "viewer",
+    ("POST", "/v2/models/{name}/versions/{version}/infer"): "viewer",
     ("WEBSOCKET", "/v1/predictions"): "viewer",
     ("WEBSOCKET", "/v1/events"): "viewer",
     ("WEBSOCKET", "/{path:path}"): "viewer",  # says that there is none

@@ -11,6 +11,7 @@ from server.messages.events import ShadowSeen
 from server.messages.predictions import Held
 from server.messages.status import Status
 from server.messages.trigger import Beaten, ConfirmToken, Lease, TriggerStatus
+from server.tokens import Role
 
 
 class Alive(BaseModel):
@@ -101,6 +102,17 @@ class Decoded(BaseModel):
     embeddings: list[list[float] | None]
 
 
+class LoggedIn(BaseModel):
+    """Whose token it was; the cookie comes with it."""
+
+    name: str
+    role: Role
+
+
+class Nothing(BaseModel):
+    """There is nothing to say."""
+
+
 class ServerTold(BaseModel):
     """Open Inference Protocol: who this is."""
 
@@ -177,6 +189,8 @@ ANSWERS: dict[tuple[str, str], dict[int, Any]] = {
     ("post", "/v1/trigger/disarm"): {200: TriggerStatus},
     ("post", "/v1/trigger/shadow"): {200: TriggerStatus},
     ("post", "/v1/trigger/clear"): {200: TriggerStatus},
+    ("post", "/v1/login"): {200: LoggedIn},
+    ("post", "/v1/logout"): {200: Nothing},
     ("get", "/v2"): {200: ServerTold},
     ("get", "/v2/health/live"): {200: Live},
     ("get", "/v2/health/ready"): {200: Ready},
