@@ -33,7 +33,8 @@ class Wire(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.set_write_buffer_limits(high=0)  # full as soon as anything waits
+        # full as soon as more than a byte waits; at 0 a transport over TLS calls itself full while nothing does (3.11)
+        self.transport.set_write_buffer_limits(high=1, low=0)
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
 
     def handle_connect(self, event: object) -> None:

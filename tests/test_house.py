@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_every_package_is_listed() -> None:
     assert there == listed
 
 
-UNPICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "runpy", "code"}
+UNPICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "runpy", "code"}
 
 
 @pytest.mark.parametrize("room", ["models", "streaming", "server"])
@@ -93,6 +94,7 @@ def test_nothing_that_serves_runs_what_it_reads(room: str) -> None:
             name = ast.unparse(call.func)
             assert name not in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"), f"{place}: {name}"
             assert name not in ("torch.load", "pd.read_pickle", "np.fromfile", "np.lib.format.read_array"), place
+            assert not re.match(r"yaml\.\w*load", name) or name == "yaml.safe_load", f"{place}: {name}"
             said = {word.arg: ast.unparse(word.value) for word in call.keywords}
             assert said.get("shell", "False") == "False", f"{place}: {name} asks a shell"
             if name in ("np.load", "numpy.load", "load_array"):
