@@ -40,6 +40,7 @@ function place(array) {
   view.channel = null;
   const at = cells(array), size = Math.max(10, ...at.flat().map((v) => v + 1)), byPlace = new Map(at.map((cell, i) => [String(cell), i]));
   sites = [];
+  $("map").setAttribute("role", "grid");   // not before it has cells
   $("map").style.setProperty("--size", size);
   $("map").replaceChildren(...Array.from({ length: size }, (_, y) => {
     const row = element("div");
@@ -99,7 +100,7 @@ export function bounds(array) {   // amounts: the scale follows the 98th percent
 
 export function describe(array, i) {
   const how = array.masked?.includes(i + 1) ? "masked" : array.usable[i] ? "" : "dead";
-  return `${array.labels[i]}: ${number(array.envelope_uv[i])} µV, z ${number(array.z[i], 2)}, noise ${number(array.noise_uv?.[i], 2)} µV${how ? `, ${how}` : ""}`;
+  return `${array.labels[i]}: ${number(array.envelope_uv[i])} µV, z ${number(array.z[i], 2)}, noise ${number(array.noise_uv?.[i])} µV${how ? `, ${how}` : ""}`;
 }
 
 function showArray(array) {

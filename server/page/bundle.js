@@ -25,12 +25,13 @@ function showModels() {
     pair("correlation", number(candidate.correlation, 2)),
     pair("inference p50", ms(candidate.p50_ms)),
     pair("mean |difference|", number(candidate.mean_absolute_difference, 3)),
-    pair("inference p99", ms(candidate.p99_ms)),
+    pair("p99", ms(candidate.p99_ms)),
     pair("mean difference", number(candidate.mean_difference, 3)),
-    pair("running p50", ms(inference?.p50)),
-    pair("windows compared", `${candidate.compared} of ${candidate.windows}`),
+    pair("running, p50", ms(inference?.p50)),
+    pair("compared", `${candidate.compared} of ${candidate.windows}`),
     pair("passed by", String(candidate.passed_by)),
     pair("not finite", String(candidate.not_finite), candidate.not_finite > 0),
+    pair("problem", candidate.problem || "none", Boolean(candidate.problem)),
   ] : [pair("running", active), pair("before it", before ?? "none")]));
   show("b-last", last ? `${last.name}: ${last.what}, ${last.why}` : "");
   refresh();
@@ -38,12 +39,12 @@ function showModels() {
 
 function refresh() {
   const locked = stale() || busy || armed() || !models;
-  $("b-shadow").disabled = locked || Boolean(models.candidate);
-  $("b-promote").disabled = locked;
+  $("b-shadow").disabled = $("b-promote").disabled = locked;
   $("b-drop").disabled = stale() || busy || !models?.candidate;
   $("b-back").disabled = locked || !models.before;
-  $("b-name").disabled = locked || Boolean(models?.candidate);
-  show("b-back", models?.before ? `Roll back to ${models.before}` : "Roll back");
+  $("b-name").disabled = locked;
+  $("b-name").hidden = $("b-shadow").hidden = $("b-back").hidden = Boolean(models?.candidate);
+  $("b-drop").hidden = !models?.candidate;
 }
 
 async function attempt(path, body) {

@@ -17,9 +17,9 @@ const CHECKS = {   // label, value, limit
   DEVICE: ["stimulator", (x) => words(x).replaceAll("_", " "), words],
   JOURNAL: ["journal writes", nothing, nothing],
   UNSETTLED: ["good for", s, (x) => `≥ ${s(x)}`],
-  THRESHOLD: ["state, as compared", p, (x) => `≥ ${number(x, 3)}`],
-  DWELL: ["it has lasted, hops", whole, (x) => `≥ ${x}`],
-  WAIT: ["the trial has waited", s, (x) => (x === null ? "" : `≥ ${s(x)}`)],
+  THRESHOLD: ["state", p, (x) => `≥ ${number(x, 3)}`],
+  DWELL: ["dwell, hops", whole, (x) => `≥ ${x}`],
+  WAIT: ["trial has waited", s, (x) => (x === null ? "" : `≥ ${s(x)}`)],
   REFRACTORY: ["rest left", s, (x) => `of ${s(x)}`],
   RATE: ["trials this minute", whole, (x) => `< ${x}`],
   SESSION: ["trials this session", whole, (x) => `< ${x}`],
@@ -44,9 +44,10 @@ function row({ name, ok, value, limit }, reason) {
 export function begin() {
   on("trigger_state", ({ checks, reason, plan, state }) => {
     show("h-checks", armed() || state === "SHADOW" ? (reason ? "Why it does not fire" : "What it rests on") : "What it would rest on");
-    show("c-note", plan?.blind ? "blind: what tells the arm is hidden" : "the first that fails is the reason");
-    $("checks").replaceChildren(...checks.map((check) => row(check, reason)));
-    if (!checks.length) $("checks").append(element("tr", "", "unasked"));
+    show("c-note", plan?.blind ? "blind: some hidden" : "");
+    const none = element("tr");
+    none.append(element("td", "no prediction yet", "note"));
+    $("checks").replaceChildren(...(checks.length ? checks.map((check) => row(check, reason)) : [none]));
   });
 }
 

@@ -29,6 +29,6 @@ export function begin() {
       row.append(head, ...told.map((text) => element("td", text)));
       return row;
     }));
-    show("delay", delay === null ? "" : `Newest 3000 predictions. The filters add ${number(delay * 1000)} ms of delay beside.`);
+    show("delay", delay === null ? "" : `of the newest 3000; the filters delay by ${number(delay * 1000)} ms beside`);
   });
 }

@@ -5,7 +5,8 @@ import uPlot from "./vendor/uPlot.esm.js";
 export const INK = { text: "#dfe6ee", quiet: "#9aa7b8", grid: "#1e2733", middle: "#364355", panel: "#121821" };
 export const PHOSPHOR = "#f2d06b", BLUE = "#7db8f7", TEAL = "#6fd3b4", ORANGE = "#f5a45d";
 
-const font = () => `${Math.round(parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.85)}px system-ui, sans-serif`;
+export const rem = (n) => Math.round(n * parseFloat(getComputedStyle(document.documentElement).fontSize));
+const font = () => `${rem(0.85)}px system-ui, sans-serif`;
 export const pixels = (n) => n * devicePixelRatio;
 
 export const axis = (more) => ({

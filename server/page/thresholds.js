@@ -61,7 +61,7 @@ export function draw() {
 
 export function begin() {
   chart = plot($("th-strip"), {
-    padding: [4, 14, 0, 14],
+    padding: [4, 18, 0, 30],
     scales: { x: { time: false }, y: { range: [0, 1] } },
     axes: [secondsAxis(now, HELD_S, 120, (s) => `−${Math.round(s / 60)} min`), axis({ show: false })],
     series: [{}, { stroke: BLUE, fill: BLUE, width: 0, paths: uPlot.paths.bars({ size: [0.1, 2, 2] }), points: { show: false } }],

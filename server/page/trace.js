@@ -2,7 +2,7 @@
 
 import { $, show } from "./dom.js";
 import { known, marks, now, on, SPAN_S, stale, trace } from "./state.js";
-import { axis, BLUE, INK, PHOSPHOR, pixels, plot, replot, secondsAxis, TEAL } from "./plots.js";
+import { axis, BLUE, INK, PHOSPHOR, pixels, plot, rem, replot, secondsAxis, TEAL } from "./plots.js";
 
 const BROKEN_S = 0.5;   // without a prediction for so long the line is broken
 const REASONS = {
@@ -42,7 +42,7 @@ function places(u) { return [(time) => u.valToPos(time, "x", true), (p) => u.val
 function behind(u) {
   const [x, y, g] = places(u);
   g.save();
-  g.beginPath(); g.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height); g.clip();
+  g.beginPath(); g.rect(u.bbox.left, u.bbox.top, g.canvas.width - u.bbox.left, u.bbox.height); g.clip();
   let start = null;
   for (const point of [...trace, { time: trace.at(-1)?.time, p: 0 }]) {
     if (start && (point.p !== null || point.reason !== start.reason)) { hatch(g, x(start.time), x(point.time), y, REASONS[start.reason] ?? start.reason); start = null; }
@@ -50,14 +50,14 @@ function behind(u) {
   }
   const { trigger, preview } = known;
   if (trigger?.limits && !trigger.plan?.blind) {
-    threshold(g, u, y(trigger.thresholds.p_on), TEAL, [6, 4]);
-    threshold(g, u, y(trigger.thresholds.p_off), TEAL, [2, 4]);
+    threshold(g, u, y(trigger.thresholds.p_on), TEAL, [6, 4], `enter ${trigger.thresholds.p_on}`, -5);
+    threshold(g, u, y(trigger.thresholds.p_off), TEAL, [2, 4], `leave ${trigger.thresholds.p_off}`, 8);
   }
-  if (preview) threshold(g, u, y(preview.p_on), BLUE, [6, 4]);
+  if (preview) threshold(g, u, y(preview.p_on), BLUE, [6, 4], `tried ${preview.p_on}`, preview.p_on > trigger.thresholds.p_on ? -19 : 20);
   g.restore();
 }
 
-function threshold(g, u, at, colour, dash) {
+function threshold(g, u, at, colour, dash, text, beside) {   // named in the margin, where no line hides the words
   g.lineWidth = pixels(1);
   g.strokeStyle = colour;
   g.globalAlpha = 0.7;
@@ -65,6 +65,9 @@ function threshold(g, u, at, colour, dash) {
   g.beginPath(); g.moveTo(u.bbox.left, at); g.lineTo(u.bbox.left + u.bbox.width, at); g.stroke();
   g.setLineDash([]);
   g.globalAlpha = 1;
+  g.fillStyle = colour;
+  g.textAlign = "left"; g.textBaseline = "middle";
+  g.fillText(text, u.bbox.left + u.bbox.width + pixels(6), at + pixels(beside));
 }
 
 function hatch(g, from, to, y, text) {   // where nothing is vouched for, with its reason
@@ -139,7 +142,7 @@ function showValue() {
   const last = trace.at(-1), fresh = last && !stale(), vouched = fresh && last.p !== null;
   show("value", vouched ? last.p.toFixed(2) : "–");
   $("value").classList.toggle("void", !vouched);
-  show("meaning", !last ? "no prediction yet" : !fresh ? (last.p === null ? "no prediction" : `the last one was ${last.p.toFixed(2)}`) : vouched ? `of 100 such moments, about ${Math.round(last.p * 100)} perceived` : whyNot(last.reason));
+  show("meaning", !last ? "no prediction yet" : !fresh ? (last.p === null ? "no prediction" : `the last one was ${last.p.toFixed(2)}`) : vouched ? `about ${Math.round(last.p * 100)} of 100 such moments` : whyNot(last.reason));
 }
 
 function whyNot(reason) {
@@ -151,7 +154,7 @@ export function begin() {
   const line = (stroke, width) => ({ scale: "p", stroke, width, points: { show: false }, spanGaps: false });
   const dots = { scale: "p", stroke: PHOSPHOR, paths: () => null, points: { show: true, size: 7, fill: PHOSPHOR } };
   chart = plot($("trace"), {
-    padding: [18, 12, 0, 0],
+    padding: [18, rem(5.8), 0, 0],
     scales: { x: { time: false }, p: { range: [0, 1] } },
     axes: [secondsAxis(now, SPAN_S, 5), axis({ scale: "p", size: 38, splits: () => [0, 0.25, 0.5, 0.75, 1], values: (_, s) => s.map(String) })],
     series: [{}, line(`${PHOSPHOR}70`, 1), line(PHOSPHOR, 2.4), dots],

@@ -59,7 +59,7 @@ def serve(folder: str, *more: str) -> contextlib.AbstractContextManager[subproce
 
 
 def simulate() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    return running("simulate", f"--name={NAME}", f"--events={NAME}-events", f"--triggers={NAME}-triggers", "--seed=3")
+    return running("simulate", f"--name={NAME}", f"--events={NAME}-events", f"--triggers={NAME}-triggers")
 
 
 def answers() -> bool:

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from server.journal.read import rows
 from streaming.chunk import ArrayMap
 from streaming.events import Report, Stimulation
 from streaming.live import MarkerSeen
@@ -105,7 +104,7 @@ def test_data_within_two_seconds_and_nothing_is_refused_by_the_policy(chromium: 
     tab.until("document.querySelectorAll('#checks tr').length > 15")
     assert "fake@1" in tab.text("#model")
     assert tab.text("#t-word") == "DISARMED"
-    assert len(tab.evaluate("[...document.querySelectorAll('.site:not(.unwired)')].map((one) => one.title)")) == 96
+    assert tab.evaluate("document.querySelectorAll('.site:not(.unwired)').length") == 96
     assert tab.errors() == []
     tab.close()
 
@@ -133,13 +132,11 @@ def test_a_page_that_nobody_sees_loses_its_lease(tab: Tab, stage: Stage, chromiu
     arm(tab)
     time.sleep(1.2)
     assert stage.state_is("ARMED"), "renewed while it is seen"
-    tab.evaluate(
-        "Object.defineProperty(document, 'visibilityState', {get: () => 'hidden'});"
-        "document.dispatchEvent(new Event('visibilitychange'))"
-    )
-    hidden = time.monotonic()
+    other = chromium.browser.command("Target.createTarget", url="about:blank")["targetId"]  # comes to the front
+    hidden = tab.until("document.visibilityState === 'hidden'")
     lost = wait(lambda: stage.state_is("DISARMED"), 3.0 + SLOW)
     print(f"\ndisarmed {lost - hidden:.1f} s after it was hidden (lease 3 s)")
+    chromium.browser.command("Target.closeTarget", targetId=other)
     tab.until("document.getElementById('t-word').textContent === 'DISARMED'")
     assert "fell silent" in tab.text("#t-why")
 
@@ -149,7 +146,7 @@ def test_samples_that_stop_grey_it_out_and_lock_it(tab: Tab, stage: Stage) -> No
     stopped = time.monotonic()
     seen = tab.until("document.body.classList.contains('stale')", 2.5 * SLOW)
     print(f"\nstale {seen - stopped:.2f} s after the samples stopped (bar 2 s)")
-    assert "STALE: no sample" in tab.text("#stale")
+    tab.until("document.getElementById('stale').textContent.startsWith('STALE: no sample')")
     assert tab.text("#value") == "–"
     open_ = "[...document.querySelectorAll('main button:enabled, .trigger button:enabled')].map((one) => one.id)"
     kept = {one for one in tab.evaluate(open_) if one.startswith(("t-", "th-", "b-", "mask"))}
@@ -185,6 +182,7 @@ def test_hostile_names_stay_text(chromium: Chromium, stage: Stage, monkeypatch: 
     stage.gate.stop(HOSTILE)
     tab = chromium.tab(f"{stage.origin}/")
     tab.until(f"{FRESH} && document.getElementById('participant').textContent.includes('onerror')")
+    tab.evaluate("document.querySelector('.site:not(.unwired)').click()")
     tab.until("document.getElementById('channel').textContent.includes('<img')")
     tab.until("document.getElementById('t-why').textContent.includes('<script>')")
     assert "<img" in tab.text("#log")
@@ -244,7 +242,6 @@ def test_trials_percepts_and_hits_are_shown(tab: Tab, stage: Stage) -> None:
     log = tab.text("#log")
     for words in ("reported: perceived", "stimulation on e34", "trigger, favourable", "DISARMED → ARMING"):
         assert words in log
-    assert [row.load()["arm"] for row in rows(stage.journal) if row.kind == "trigger"] == ["favourable"]
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: npm pack axe-core, and AXE_CORE=its folder")
