@@ -1,10 +1,10 @@
 // The two WebSockets and the requests, all by addresses relative to the page; and whether what is shown is stale.
 
-import { $, show } from "./dom.js";
+import { show } from "./dom.js";
 import { addEvent, addPrediction, disconnected, heard, known, SPAN_S, STALE_MS, tell, trace } from "./state.js";
 
 const SLOW_MS = 2000, SHOWN_HZ = 30;
-let connected = 0, attempts = 0, lastSeq = null;
+let connected = 0, attempts = 0, lastSeq = null, told = null;
 
 export async function ask(method, path, body, options = {}) {   // the answer, or an Error in the service's own words
   const headers = { "Content-Type": "application/json" };
@@ -46,12 +46,11 @@ export function showStale() {
   const at = performance.now(), evoked = trace.at(-1)?.mode === "evoked";   // which predicts only after a stimulation
   const silent = !(at - heard.event < STALE_MS), samples = at - heard.array < STALE_MS;
   const stale = silent || !samples || !(evoked || at - heard.prediction < STALE_MS);
-  const changed = document.body.classList.toggle("stale", stale) !== document.body.classList.contains("was-stale");
-  document.body.classList.toggle("was-stale", stale);
+  document.body.classList.toggle("stale", stale);
   document.body.classList.toggle("silent", silent);
   show("link", connected === 2 ? "connected" : `not connected, attempt ${Math.ceil(attempts)}`);
   if (stale) show("stale", whyStale(at, silent, samples));
-  if (changed) tell("stale", stale);
+  if (stale !== told) { told = stale; tell("stale", stale); }
 }
 
 function whyStale(at, silent, samples) {

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
+from starlette.exceptions import HTTPException
 
-from tests.server.fakes import prediction
+from server.preview import Preview
+from server.problems import Conflict
+from server.service import Service
+from server.settings import Settings
+from server.trigger_settings import Thresholds
+from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive, prediction
 from tests.server.test_control import Loop
 
 HIGH = 0.5 + 0.3 * 0.99
@@ -54,3 +61,21 @@ def test_never_while_armed_and_never_of_a_blind_plan(loop):
     assert (status, "disarm it" in told["detail"]) == (409, True)
     status, told = loop.ask("PUT", "/v1/channels", {"masked": [7]})
     assert (status, "disarm first" in told["detail"]) == (409, True)
+
+
+def test_one_at_a_time(loop):
+    preview = Preview(loop.service)
+
+    async def two():
+        return await asyncio.gather(*(preview.of(Thresholds(p_on=HIGH)) for _ in range(2)), return_exceptions=True)
+
+    told, refused = asyncio.run(two())
+    assert told["would_fire"] == 3
+    assert isinstance(refused, HTTPException)
+    assert (refused.status_code, refused.headers) == (503, {"Retry-After": "1"})
+
+
+def test_without_limits_nothing_could_have_fired():
+    service = Service(FakeLive(), FakeDecoder(), Settings(), FakeBundles())
+    with pytest.raises(Conflict, match="no valid limits file or no stream"):
+        asyncio.run(Preview(service).of(Thresholds()))
