@@ -17,7 +17,7 @@ const CHECKS = {   // label, value, limit
   DEVICE: ["stimulator", (x) => words(x).replaceAll("_", " "), words],
   JOURNAL: ["journal writes", nothing, nothing],
   UNSETTLED: ["good for", s, (x) => `≥ ${s(x)}`],
-  THRESHOLD: ["state", p, (x) => `≥ ${number(x, 3)}`],
+  THRESHOLD: ["state wanted", p, (x) => `≥ ${Number(x.toFixed(3))}`],
   DWELL: ["dwell, hops", whole, (x) => `≥ ${x}`],
   WAIT: ["trial has waited", s, (x) => (x === null ? "" : `≥ ${s(x)}`)],
   REFRACTORY: ["rest left", s, (x) => `of ${s(x)}`],

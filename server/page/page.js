@@ -16,7 +16,7 @@ import * as tabs from "./tabs.js";
 import * as thresholds from "./thresholds.js";
 import * as trace from "./trace.js";
 
-const FRAMES_PER_S = 20, SLOW_FRAMES_PER_S = 4, LOOK_MS = 50;
+const FRAMES_PER_S = 15, SLOW_FRAMES_PER_S = 4, LOOK_MS = 50;
 
 function every(perSecond, draw) {
   let drawnAt = 0;
