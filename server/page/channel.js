@@ -47,7 +47,7 @@ export function begin() {
   chart = plot($("channel-plot"), {
     padding: [6, 12, 0, 0],
     scales: { x: { time: false }, y: { range } },
-    axes: [secondsAxis(end, SPAN_S, 10), axis({ scale: "y", size: 38, splits: (_, i, low, high) => [low, (low + high) / 2, high] })],
+    axes: [secondsAxis(end, SPAN_S, 10), axis({ scale: "y", size: 38, splits: (_, i, low, high) => [low, (low + high) / 2, high], values: (_, s) => s.map((v) => String(Number(v.toPrecision(2)))) })],
     series: [{}, { stroke: TEAL, width: 1.4, points: { show: false } }],
   }, [[0, 1], [null, null]]);
   on("array", refresh);

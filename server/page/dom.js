@@ -20,6 +20,6 @@ export function pair(name, text, bad = false) {   // for a <dl>
   return both;
 }
 
-export const number = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+export const number = (value, digits = 1) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
 export const count = (value) => (value ?? 0).toLocaleString("en-GB").replaceAll(",", "\u202f");
 export const percent = (share) => `${(100 * share).toFixed(0)}`;

@@ -3,6 +3,7 @@
 import { $, element, number, show } from "./dom.js";
 import { on } from "./state.js";
 
+const digits = (value) => number(value, value < 10 ? 2 : value < 100 ? 1 : 0);
 const ROWS = [["signal", "signal chain"], ["queue", "waiting"], ["inference", "inference"], ["total", "sample → prediction"]];
 
 function showStages(latency) {
@@ -25,7 +26,7 @@ export function begin() {
       const row = element("tr"), head = element("th");
       head.scope = "row";
       head.append(element("span", "", `swatch ${key}`), name);
-      const told = key === "arrival" ? [number(arrival, 2), "", "", ""] : ["p50", "p95", "p99", "max"].map((p) => number(latency?.[key][p], 2));
+      const told = key === "arrival" ? [digits(arrival), "", "", ""] : ["p50", "p95", "p99", "max"].map((p) => digits(latency?.[key][p]));
       row.append(head, ...told.map((text) => element("td", text)));
       return row;
     }));

@@ -16,7 +16,6 @@ function showState(state) {
   if (state.state !== "ARMING") confirmToken = null;
   if (!LIVE.includes(state.state)) leaseToken = null;
   if (![...LIVE, "ARMING"].includes(state.state)) undelivered = "";
-  show("t-word", state.state);
   $("trigger").dataset.state = state.state;
   $("trigger").classList.toggle("held", state.state === "ARMED" && !WAITING.includes(state.reason));
   refresh();
@@ -28,6 +27,7 @@ export function refresh() {   // what depends on time and on the page: countdown
   if (!state) { show("t-why", undelivered || "nothing heard of the trigger yet"); lock(true); return; }
   const aged = (performance.now() - heard.trigger) / 1000, silent = aged * 1000 > STALE_MS;
   $("trigger").classList.toggle("silent", silent);
+  show("t-word", silent ? `${state.state} ?` : state.state);
   const last = `nothing heard for ${aged.toFixed(1)} s; this was the last that was known`;
   show("t-why", undelivered || refusal || (silent ? last : why(state, aged)));
   $("t-why").classList.toggle("refused", refusal !== "");

@@ -82,7 +82,7 @@ def picture(tab: Tab, folder: Path, name: str) -> None:
     with contextlib.suppress(ImportError):
         from PIL import Image
 
-        Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {tab.errors()}", flush=True)
     assert path.stat().st_size < MOST_KB * 1000
 
@@ -128,6 +128,12 @@ def main(folder: Path, armed_s: float) -> None:
             tab.until("document.getElementById('t-word').textContent === 'FAULT'", 5)
             time.sleep(0.5)
             picture(tab, folder, "fault")
+            tab.evaluate("document.getElementById('t-reason').value = 'a rehearsal'")
+            tab.evaluate("document.getElementById('t-reason').dispatchEvent(new Event('input'))")
+            tab.click("#t-clear")
+            arm(tab)
+            tab.click("#t-confirm")
+            tab.until("document.getElementById('t-word').textContent === 'ARMED'", 5)
             service.kill()
             tab.until("document.body.classList.contains('silent')", 5)
             time.sleep(1.5)
