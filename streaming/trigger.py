@@ -223,7 +223,7 @@ class Memory(NamedTuple):
     rested_in_s: float
     barred: frozenset[Reason]
     pulses_minute: int  # shams among them
-    duty_s: float  # of the next trial's electrode in the last minute
+    duty_s: float  # of the next trial's electrode in the last minute, with its pulse
     day_uc: float  # and of the day
 
 
@@ -409,7 +409,7 @@ class TriggerEngine:
         """As it stands; nothing is decided by it."""
         following, now, rate = self.prepare(), self.now, self._rate
         progress, since, dose = following.progress, now - self._minute, following.dose
-        electrode = None if dose is None else dose.electrode
+        electrode, duty_s, uc = (None, 0.0, 0.0) if dose is None else (dose.electrode, dose.duration_s, dose.charge_uc)
         return Memory(
             newest=now - self._offset,
             min_usable=self._min_usable,
@@ -423,8 +423,8 @@ class TriggerEngine:
             rested_in_s=max(0.0, following.rested_from - now) / rate,
             barred=frozenset(reason for until, reason in following.barred if not now >= until),
             pulses_minute=sum(moment > since for moment in progress.moments),
-            duty_s=sum(s for moment, of, s in progress.trains if of == electrode and moment > since),
-            day_uc=0.0 if electrode is None else progress.day_uc.get(electrode, 0.0),
+            duty_s=duty_s + sum(s for moment, of, s in progress.trains if of == electrode and moment > since),
+            day_uc=uc if electrode is None else uc + progress.day_uc.get(electrode, 0.0),
         )
 
     def overdue(self) -> bool:
