@@ -23,8 +23,8 @@ const CHECKS = {   // label, value, limit
   REFRACTORY: ["rest left", s, (x) => `of ${s(x)}`],
   RATE: ["trials this minute", whole, (x) => `< ${x}`],
   SESSION: ["trials this session", whole, (x) => `< ${x}`],
-  DUTY: ["duty with the next", (x) => `${number(100 * x, 1)} %`, (x) => `≤ ${percent(x)} %`],
-  DAY_CHARGE: ["charge with the next", (x) => `${number(x, 1)} µC`, (x) => `≤ ${x}`],
+  DUTY: ["duty, with next", (x) => `${number(100 * x, 1)} %`, (x) => `≤ ${percent(x)} %`],
+  DAY_CHARGE: ["charge, with next", (x) => `${number(x, 1)} µC`, (x) => `≤ ${x}`],
   PLAN: ["trial of the plan", whole, (x) => `< ${x}`],
 };
 const MARKS = { holds: ["✓", "holds"], waits: ["○", "waits"], fails: ["✗", "does not hold"], unasked: ["–", "not asked now"] };

@@ -4,7 +4,7 @@ import { $, element, number, show } from "./dom.js";
 import { on } from "./state.js";
 
 const digits = (value) => number(value, value < 10 ? 2 : value < 100 ? 1 : 0);
-const ROWS = [["signal", "signal chain"], ["queue", "waiting"], ["inference", "inference"], ["total", "sample → prediction"]];
+const ROWS = [["signal", "signal chain"], ["queue", "waiting"], ["inference", "inference"], ["total", "in all"]];
 
 function showStages(latency) {
   const parts = ["signal", "queue", "inference"].map((key) => [key, latency[key].p50]);

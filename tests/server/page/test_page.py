@@ -196,8 +196,9 @@ def test_one_screen(tab: Tab) -> None:
     size = "document.documentElement.scrollWidth, document.documentElement.scrollHeight"
     assert tab.evaluate(f"[{size}]") == [1366, 768]
     cut = (
-        "[...document.querySelectorAll('.panel')].filter((one) => one.scrollHeight > one.clientHeight + 1 || "
-        "one.scrollWidth > one.clientWidth + 1).map((one) => one.className)"
+        "[...document.querySelectorAll('.panel, [role=tabpanel]')].filter("
+        "(one) => one.scrollHeight > one.clientHeight + 1 || one.scrollWidth > one.clientWidth + 1)"
+        ".map((one) => [one.className, one.id, one.scrollWidth, one.scrollHeight])"
     )
     assert tab.evaluate(cut) == []
 
@@ -210,6 +211,7 @@ def test_thresholds_are_tried_and_applied(tab: Tab, stage: Stage) -> None:
     tab.click("#th-preview")
     tab.until("document.getElementById('th-result').textContent.includes('would have fired 0')")
     assert stage.gate.thresholds.p_on == 0.7
+    tab.until("!document.getElementById('th-apply').disabled")
     tab.click("#th-apply")
     wait(lambda: stage.gate.thresholds.p_on == 0.55, 5)
     arm(tab)
