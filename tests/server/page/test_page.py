@@ -237,6 +237,7 @@ def test_trials_percepts_and_hits_are_shown(tab: Tab, stage: Stage) -> None:
     wait(stage.device_log.exists, 5)
     wait(lambda: len(stage.pulses()) == 1, 5)
     stage.probability = 0.4
+    tab.until("document.getElementById('log').textContent.includes('trigger, favourable')")
     (pulse,) = stage.pulses()
     stage.service.marked(MarkerSeen(Stimulation(7, 34, 10.0, 0.167, trigger_id=pulse["trigger_id"]), 30_000, 1.0))
     stage.service.marked(MarkerSeen(Report(7, True), 50_000, 2.0))
