@@ -19,10 +19,11 @@ Value = float | str | None
 
 
 class Surroundings(NamedTuple):
-    """What is not in the samples, as of now; `age_s` None where times have no age (a recording)."""
+    """What is not in the samples, as of now. `age_s` None: times have no age (a recording); `lease_age_s` None: nothing
+    is armed."""
 
     age_s: float | None
-    lease_age_s: float
+    lease_age_s: float | None
     lease_inhibits_s: float
     device: str
     journal: bool
@@ -62,7 +63,7 @@ def checks(
 def _of_the_data(
     state: State, settings: TriggerSettings, memory: Memory, newest: Prediction, around: Surroundings
 ) -> list[Check]:
-    age_s, live = around.age_s, state in LIVE
+    age_s, lease_age_s, live = around.age_s, around.lease_age_s, state in LIVE
     whole = newest.mode == "continuous" and not newest.flags
     return [
         Check(Reason.PROBABILITY, memory.probability is not None, memory.probability),
@@ -73,8 +74,8 @@ def _of_the_data(
         Check(Reason.CHANNELS, newest.usable_channels >= memory.min_usable, newest.usable_channels, memory.min_usable),
         Check(
             Reason.LEASE,
-            around.lease_age_s <= around.lease_inhibits_s if live else None,
-            around.lease_age_s if live else None,
+            None if lease_age_s is None else lease_age_s <= around.lease_inhibits_s,
+            lease_age_s,
             around.lease_inhibits_s,
         ),
         Check(Reason.DEVICE, around.device == "idle" if live else None, around.device, "idle"),

@@ -437,19 +437,15 @@ class Gate:
         with self._lock:
             now, state = self._monotonic(), self.engine.state
             rate_hz = self._decoding.rate_hz if self._decoding else None
-            device, settings, plan, limits = (
-                self._device_status(),
-                self.thresholds,
-                self.engine.plan,
-                self.engine.limits,
-            )
+            device, lease_age_s = self._device_status(), self._lease_age_s()
+            settings, plan, limits = self.thresholds, self.engine.plan, self.engine.limits
             memory, newest, recorded, blind = self.engine.memory(), self._newest, self._recorded(), self.blind
             told = {
                 "state": state.value,
                 "because": self._because,
                 "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
                 "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
-                "lease_age_s": self._lease_age_s(),
+                "lease_age_s": lease_age_s,
                 "armed_s": now - self._armed_since if state in LIVE else None,
                 "device": device_status(self._device.capabilities, device),
                 "pulses_minute": self._guard.in_minute(now),
@@ -457,9 +453,8 @@ class Gate:
                 **counts_status(self._counts, blind),
             }
         age_s = None if recorded or newest is None else self._clock() - newest.sample_time
-        around = Surroundings(
-            age_s, now - lease.renewed, self.settings.lease_inhibits_s, device.state, self._journal.healthy
-        )
+        inhibits_s = self.settings.lease_inhibits_s
+        around = Surroundings(age_s, lease_age_s, inhibits_s, device.state, self._journal.healthy)
         budget, trials = limits.budget if limits else None, len(plan.trials) if plan else 0
         return told | {"checks": checks(state, settings, memory, newest, around, budget, trials, blind)}
 
