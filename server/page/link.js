@@ -50,7 +50,8 @@ export function showStale() {
   document.body.classList.toggle("silent", silent);
   show("link", connected === 2 ? "connected" : `not connected, attempt ${Math.ceil(attempts)}`);
   if (stale) show("stale", whyStale(at, silent, samples));
-  if (stale !== told) { told = stale; tell("stale", stale); }
+  const both = `${stale} ${silent}`;
+  if (both !== told) { told = both; tell("stale", stale); }
 }
 
 function whyStale(at, silent, samples) {

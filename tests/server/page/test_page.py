@@ -166,6 +166,7 @@ def test_a_service_that_dies_is_seen_and_a_stop_that_was_not_delivered_is_said(c
         seen = tab.until("document.body.classList.contains('silent')", 2.5 * SLOW)
         print(f"\nstale {seen - killed:.2f} s after the service was killed (bar 2.5 s)")
         assert "nothing from the service" in tab.text("#stale")
+        tab.until("document.getElementById('decoder-word').textContent === 'no connection'")
         tab.until("document.getElementById('t-disarm').disabled")
         assert tab.evaluate("!document.getElementById('t-stop').disabled")
         tab.key("Escape")
