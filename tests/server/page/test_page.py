@@ -179,7 +179,7 @@ def test_hostile_names_stay_text(chromium: Chromium, stage: Stage, monkeypatch: 
     labels = (HOSTILE, *fakes.LABELS[1:])
     hostile = replace(fakes.STREAM, name=HOSTILE, array=ArrayMap(labels, fakes.POSITIONS), participant=HOSTILE)
     monkeypatch.setattr(fakes, "STREAM", replace(hostile, session=HOSTILE))
-    stage.service.marked(MarkerSeen(Stimulation(None, None, None, None, trigger_id=HOSTILE), 0, 1.0))
+    stage.service.marked(MarkerSeen(Stimulation(None, None, None, 0.167, trigger_id=HOSTILE), 0, 1.0))
     stage.gate.stop(HOSTILE)
     tab = chromium.tab(f"{stage.origin}/")
     tab.until(f"{FRESH} && document.getElementById('participant').textContent.includes('onerror')")
