@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Query, Request, WebSocket
@@ -32,6 +32,22 @@ from server.sockets import serve_events, serve_predictions
 from server.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
+PARTS = (
+    "array budgets bundle channel checks dom events header latency link page plots signal state strip tabs thresholds "
+    "trace"
+)
+ASSETS = frozenset(
+    [f"{part}.js" for part in PARTS.split()]
+    + [
+        "page.css",
+        "icon.svg",
+        "login.js",
+        "login.css",
+        "vendor/uPlot.esm.js",
+        "vendor/uPlot.min.css",
+        "vendor/LICENSE-uPlot",
+    ]
+)
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -143,10 +159,10 @@ def create_app(service: Service, port: int, tokens: Tokens | None = None) -> Fas
     async def login_page() -> Response:
         return FileResponse(PAGE / "login.html", headers=SECURITY_HEADERS)
 
-    @app.get("/page/{name}", include_in_schema=False)
-    async def asset(
-        name: Literal["page.js", "trigger.js", "login.js", "login.css", "page.css", "icon.svg"],
-    ) -> Response:
+    @app.get("/page/{name:path}", include_in_schema=False)
+    async def asset(name: str) -> Response:
+        if name not in ASSETS:
+            return problem(404, f"found /page/{name[:80]}, expected a file of the page")
         return FileResponse(PAGE / name, headers=SECURITY_HEADERS)
 
     return app

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from models.errors import Fault
+from server.preview import Preview
 from server.service import Service
 from server.trigger_settings import PlanSettings, Thresholds, planner
 
@@ -73,7 +74,7 @@ class Configuration(Thresholds):
 
 def control(service: Service) -> APIRouter:
     """/v1/trigger and what is below it."""
-    routes, gate = APIRouter(prefix="/v1/trigger"), service.gate
+    routes, gate, preview = APIRouter(prefix="/v1/trigger"), service.gate, Preview(service)
 
     async def ask(call: Callable[..., Answer], *arguments: Any) -> Answer:
         try:
@@ -96,6 +97,11 @@ def control(service: Service) -> APIRouter:
         await ask(gate.configure, thresholds, make_plan)
         service.journal.write("settings", {"asked": asked.model_dump(mode="json", exclude_none=True)})
         return _json(service.trigger_status())
+
+    @routes.post("/preview")
+    async def would_fire(asked: Thresholds) -> Response:
+        """How often these thresholds would have fired on the held predictions; changes nothing."""
+        return _json(await preview.of(asked))
 
     @routes.post("/arm")
     async def arm(asked: Arm) -> Response:

@@ -21,7 +21,7 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/login"): "anyone",
     ("POST", "/v1/login"): "anyone",
     ("POST", "/v1/logout"): "anyone",
-    ("GET", "/page/{name}"): "anyone",  # what everybody can read in the source; the login page needs some of it
+    ("GET", "/page/{name:path}"): "anyone",  # what everybody can read in the source; the login page needs some of it
     ("GET", "/"): "viewer",
     ("GET", "/readyz"): "viewer",  # its reasons name the stream
     ("GET", "/metrics"): "viewer",
@@ -49,6 +49,7 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("POST", "/v1/trigger/confirm"): "operator",
     ("POST", "/v1/trigger/heartbeat"): "operator",
     ("POST", "/v1/trigger/shadow"): "operator",
+    ("POST", "/v1/trigger/preview"): "operator",
     ("POST", "/v1/trigger/clear"): "operator",
     ("POST", "/v1/models/{name}/activate"): "admin",
     ("POST", "/v1/models/rollback"): "admin",
@@ -58,8 +59,10 @@ NEEDS: dict[tuple[str, str], Need] = {
 
 def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"(\{\w+(?::path)?\})", path)
-    any_of = {"{path:path}": ".*"}
-    return re.compile("".join(any_of.get(p, "[^/]+") if p.startswith("{") else re.escape(p) for p in parts), re.DOTALL)
+    kinds = (
+        (".*" if part.endswith(":path}") else "[^/]+") if part.startswith("{") else re.escape(part) for part in parts
+    )
+    return re.compile("".join(kinds), re.DOTALL)
 
 
 _ROWS = [(method, _pattern(path), need) for (method, path), need in NEEDS.items()]

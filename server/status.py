@@ -153,6 +153,8 @@ def array_fields(status: LiveStatus) -> dict[str, Any]:
         "usable": np.asarray(status.usable, bool),
         "envelope_uv": _rounded(status.envelope_uv),
         "z": _rounded(status.z),
+        "noise_uv": _rounded(status.noise_uv),
+        "masked": status.masked,
     }
 
 

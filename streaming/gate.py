@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from models.errors import Fault, OperatorFault
 from streaming.arming import GateSettings, Lease, why_not
+from streaming.checks import Surroundings, checks
 from streaming.clock_guard import ClockGuard
 from streaming.gate_status import (
     Counts,
@@ -111,6 +112,7 @@ class Gate:
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
+        self._newest: Prediction | None = None  # for whoever looks
         self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
@@ -153,7 +155,7 @@ class Gate:
         if prediction.flags or conditions != self._conditions:
             self._note(prediction, conditions)
         decision = self.engine.decide(prediction, conditions)
-        self._last_seq = prediction.seq
+        self._last_seq, self._newest = prediction.seq, prediction
         if isinstance(decision, Inhibited):
             self._counts.inhibit(decision.reason)
             if self.engine.overdue():
@@ -435,18 +437,26 @@ class Gate:
         with self._lock:
             now, state = self._monotonic(), self.engine.state
             rate_hz = self._decoding.rate_hz if self._decoding else None
-            return {
+            device, lease_age_s = self._device_status(), self._lease_age_s()
+            settings, plan, limits = self.thresholds, self.engine.plan, self.engine.limits
+            memory, newest, recorded, blind = self.engine.memory(), self._newest, self._recorded(), self.blind
+            told = {
                 "state": state.value,
                 "because": self._because,
                 "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
                 "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
-                "lease_age_s": self._lease_age_s(),
+                "lease_age_s": lease_age_s,
                 "armed_s": now - self._armed_since if state in LIVE else None,
-                "device": device_status(self._device.capabilities, self._device_status()),
+                "device": device_status(self._device.capabilities, device),
                 "pulses_minute": self._guard.in_minute(now),
                 **engine_status(self.engine, self._rules, self.thresholds, rate_hz),
-                **counts_status(self._counts, self.blind),
+                **counts_status(self._counts, blind),
             }
+        age_s = None if recorded or newest is None else self._clock() - newest.sample_time
+        inhibits_s = self.settings.lease_inhibits_s
+        around = Surroundings(age_s, lease_age_s, inhibits_s, device.state, self._journal.healthy)
+        budget, trials = limits.budget if limits else None, len(plan.trials) if plan else 0
+        return told | {"checks": checks(state, settings, memory, newest, around, budget, trials, blind)}
 
     def _lease_age_s(self) -> float | None:
         return self._monotonic() - self._lease.renewed if self.engine.state in LIVE else None

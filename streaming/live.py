@@ -40,6 +40,7 @@ State = Literal["waiting", "warming", "running", "ended", "stopped", "failed"]
 READ_TIMEOUT_S = 0.1
 RETRY_S = 0.2
 SMOOTHING_BINS = 100
+NOISE_BINS = 1000
 RATE_OVER_S = 2.0
 FUTURE_S = 5.0  # a marker further ahead of the samples has a wrong clock
 TRAINS_KEPT = 64
@@ -75,6 +76,8 @@ class LiveStatus:
     usable: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     envelope_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     z: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    noise_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    masked: tuple[int, ...] = ()  # by the operator, 1-based
 
 
 @dataclass(slots=True)
@@ -210,7 +213,9 @@ class LiveDecoder:
         chain = pipeline.chain
         last = chain.next_bin
         bins = chain.recent(last - SMOOTHING_BINS, last)
-        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1])
+        noise_uv, mask = chain.noise_uv(last - NOISE_BINS, last), self._operator_mask
+        masked = () if mask is None else tuple((np.flatnonzero(~mask) + 1).tolist())
+        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1], noise_uv=noise_uv, masked=masked)
 
     # On the decode thread --------------------------------------------------------------------------------------------
 

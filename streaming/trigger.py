@@ -207,6 +207,26 @@ class Next(NamedTuple):
     lawful_from: float = NEVER  # when all of these are over
 
 
+class Memory(NamedTuple):
+    """What the next decision rests on beside its prediction, for whoever shows it; times in seconds, None where nothing
+    is counted."""
+
+    newest: int  # the newest sample of the epoch that was judged
+    min_usable: int
+    probability: float | None  # smoothed, where the settings say so
+    in_state: bool
+    dwell: int
+    settled_s: float | None
+    waited_s: float | None
+    following: Next
+    wait_s: float
+    rested_in_s: float
+    barred: frozenset[Reason]
+    pulses_minute: int  # shams among them
+    duty_s: float  # of the next trial's electrode in the last minute, with its pulse
+    day_uc: float  # and of the day
+
+
 class TriggerEngine:
     """The state and the decision of one run.
 
@@ -253,6 +273,7 @@ class TriggerEngine:
         self._waiting_since: int | None = None
         self._in_state = False
         self._log_odds: tuple[float, int] | None = None  # the running mean, and the moment that it belongs to
+        self._mean: float | None = None  # the newest probability, smoothed
         self.dwell = 0
 
     # The table -------------------------------------------------------------------------------------------------------
@@ -300,7 +321,7 @@ class TriggerEngine:
         if self.state is REFRACTORY and now >= following.rested_from:
             self.state = RECOVERED
         trial = following.trial
-        probability = self._smooth(prediction.probability)
+        probability = self._mean = self._smooth(prediction.probability)
         favour = self._dwell(trial, probability)
         bad = self._why_not_now(prediction, conditions, probability, newer)
         if bad is not None:
@@ -383,6 +404,28 @@ class TriggerEngine:
     def progress(self) -> Progress:
         """That of the state it is in."""
         return self.shadow if self.state is State.SHADOW else self.real
+
+    def memory(self) -> Memory:
+        """As it stands; nothing is decided by it."""
+        following, now, rate = self.prepare(), self.now, self._rate
+        progress, since, dose = following.progress, now - self._minute, following.dose
+        electrode, duty_s, uc = (None, 0.0, 0.0) if dose is None else (dose.electrode, dose.duration_s, dose.charge_uc)
+        return Memory(
+            newest=now - self._offset,
+            min_usable=self._min_usable,
+            probability=self._mean,
+            in_state=self._in_state,
+            dwell=self.dwell,
+            settled_s=None if self._good_since is None else (now - self._good_since) / rate,
+            waited_s=None if self._waiting_since is None else (now - self._waiting_since) / rate,
+            following=following,
+            wait_s=following.wait / rate,
+            rested_in_s=max(0.0, following.rested_from - now) / rate,
+            barred=frozenset(reason for until, reason in following.barred if not now >= until),
+            pulses_minute=sum(moment > since for moment in progress.moments),
+            duty_s=duty_s + sum(s for moment, of, s in progress.trains if of == electrode and moment > since),
+            day_uc=uc if electrode is None else uc + progress.day_uc.get(electrode, 0.0),
+        )
 
     def overdue(self) -> bool:
         """Armed for longer than the limits allow, by the stream's time."""

@@ -24,24 +24,14 @@ from rich.table import Table
 
 from models.decoder import Decoder
 from models.errors import OperatorFault
-from streaming.limits import Limits, read_limits
-from streaming.plan import simple_plan
+from streaming.limits import read_limits
 from streaming.scoring import wilson
-from streaming.states import Event
-from streaming.trigger import Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import TriggerSettings
+from streaming.would_fire import WouldFire, would_fire
 from training.policy_recordings import Decoded, decode_recording
 
 THRESHOLDS = (0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
 BELOW = 0.1  # p_off lies so far under p_on, as by default
-
-
-@dataclass(frozen=True, slots=True)
-class WouldFire:
-    """One recording at one threshold: moments in seconds from the session's start, and what each had waited."""
-
-    times_s: tuple[float, ...]
-    waits_s: tuple[float, ...]
-    minutes: float  # in which it could have fired at all, refractory included
 
 
 def evaluate_policy(
@@ -67,7 +57,10 @@ def evaluate_policy(
     settings = [replace(base, p_on=p, p_off=max(0.5, p - BELOW)) for p in thresholds]
     decoded = [decode_recording(path, decoder, hop_s, participant) for path in recordings]
     least = decoder.manifest.min_usable_channels
-    fired = {one.p_on: [would_fire(found, limits, one, least) for found in decoded] for one in settings}
+    fired = {
+        one.p_on: [would_fire(found.predictions, limits, one, found.rate_hz, found.hop_s, least) for found in decoded]
+        for one in settings
+    }
     trials = _Trials.of(decoded, base.smoothing_s)
     result = {
         "model": decoder.name,
@@ -86,20 +79,6 @@ def evaluate_policy(
 
         plot(result, out / "policy.png")
     return result
-
-
-def would_fire(decoded: Decoded, limits: Limits, settings: TriggerSettings, min_usable: int) -> WouldFire:
-    """One recording through the trigger in shadow, favourable moments of the limits' first pattern."""
-    engine = TriggerEngine(settings, limits, simple_plan(limits), decoded.rate_hz, min_usable)
-    engine.handle(Event.SHADOW)
-    times, waits, good = [], [], 0
-    for prediction in decoded.predictions:
-        decision = engine.push(prediction)
-        good += prediction.probability is not None
-        if isinstance(decision, Trigger):
-            times.append(decision.sample_time)
-            waits.append(decision.waited_s)
-    return WouldFire(tuple(times), tuple(waits), good * decoded.hop_s / 60)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from server.decoding import ProbeName
 from server.messages.events import ShadowSeen
 from server.messages.predictions import Held
 from server.messages.status import Status
-from server.messages.trigger import Beaten, ConfirmToken, Lease, TriggerStatus
+from server.messages.trigger import Beaten, ConfirmToken, Lease, Preview, TriggerStatus
 from server.tokens import Role
 
 
@@ -183,6 +183,7 @@ ANSWERS: dict[tuple[str, str], dict[int, Any]] = {
     ("put", "/v1/channels"): {200: Masked},
     ("get", "/v1/trigger"): {200: TriggerStatus},
     ("put", "/v1/trigger"): {200: TriggerStatus},
+    ("post", "/v1/trigger/preview"): {200: Preview},
     ("post", "/v1/trigger/arm"): {200: ConfirmToken},
     ("post", "/v1/trigger/confirm"): {200: Lease},
     ("post", "/v1/trigger/heartbeat"): {200: Beaten},

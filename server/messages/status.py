@@ -100,6 +100,8 @@ class Array(BaseModel):
     usable: list[bool]
     envelope_uv: list[float | None]
     z: list[float | None]
+    noise_uv: list[float | None] = Field(description="of the envelope over the last second")
+    masked: list[int] = Field(description="by the operator, 1-based")
 
 
 class Problem(BaseModel):

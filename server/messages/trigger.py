@@ -54,6 +54,15 @@ class ArmHits(BaseModel):
     interval: tuple[float, float] | None
 
 
+class CheckTold(BaseModel):
+    """One check of the trigger; docs/wire.md has the units of each."""
+
+    name: str
+    ok: bool | None = Field(description="null where it is not asked")
+    value: float | str | None
+    limit: float | str | None
+
+
 class TriggerStatus(BaseModel):
     """Where the trigger stands, and why it does not fire. docs/wire.md has each key."""
 
@@ -77,7 +86,22 @@ class TriggerStatus(BaseModel):
     would_fire: int
     shams: int | None = Field(description="null under a blind plan")
     dropped: int
+    checks: list[CheckTold] = Field(description="in the order of the decision; empty before the first prediction")
     hits: list[ArmHits]
+
+
+class Preview(BaseModel):
+    """POST /v1/trigger/preview: how often these thresholds would have fired on the held predictions."""
+
+    p_on: float
+    p_off: float
+    dwell_hops: int
+    smoothing_s: float
+    minutes: float = Field(description="in which it could have fired")
+    would_fire: int
+    per_minute: float | None
+    mean_wait_s: float | None
+    times: list[float] = Field(description="the `sample_time` of each")
 
 
 class Trial(BaseModel):

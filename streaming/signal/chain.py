@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.errors import OperatorFault, RigFault
 from streaming.signal import kernel as kn
-from streaming.signal.bins import REASON_BLANK, REASON_START, Bins, Rings
+from streaming.signal.bins import ENVELOPE_REASONS, REASON_BLANK, REASON_START, Bins, Rings
 from streaming.signal.design import BinGrid
 from streaming.signal.normaliser import Frozen, frozen_statistics
 from streaming.signal.robust import RobustWindow
@@ -158,6 +158,16 @@ class SignalChain:
             return np.zeros(self.n_channels, np.float32), np.zeros(self.n_channels, np.float32)
         envelope = self.rings.plane(kn.ENVELOPE, first_bin, end_bin)
         return envelope.mean(axis=0), self.rings.z(end_bin - 1, end_bin)[0]
+
+    def noise_uv(self, first_bin: int, end_bin: int) -> NDArray[np.float32]:
+        """Standard deviation of the envelope over the bins vouched for among these, microvolts (channels,); NaN where
+        there are fewer than two: for a display."""
+        first_bin = min(max(first_bin, self._first_bin), end_bin)
+        good = (self.rings.reasons(first_bin, end_bin) & ENVELOPE_REASONS) == 0
+        if np.count_nonzero(good) < 2:
+            return np.full(self.n_channels, np.nan, np.float32)
+        noise_uv: NDArray[np.float32] = self.rings.plane(kn.ENVELOPE, first_bin, end_bin)[good].std(axis=0)
+        return noise_uv
 
     # Samples ---------------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,8 @@ class FakeLive:
             usable=self.usable if self.state == "running" else np.zeros(0, bool),
             envelope_uv=np.linspace(5, 20, CHANNELS, dtype=np.float32),
             z=np.full(CHANNELS, np.nan, np.float32),
+            noise_uv=np.linspace(0.5, 2, CHANNELS, dtype=np.float32),
+            masked=tuple((np.flatnonzero(~self.usable) + 1).tolist()),
             signal_delay_s=0.0041,
             rate_measured_hz=30000.2,
             late_markers=0,

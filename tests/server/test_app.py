@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 
 import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from server.app import create_app
+from server.app import ASSETS, PAGE, create_app
 from server.service import Service, held_at_most
 from server.settings import Settings
 from streaming.events import Report
@@ -20,6 +21,7 @@ from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLiv
 from tests.server.seen import watched
 
 PORT = 8000
+LICENSE = "vendor/LICENSE-uPlot"
 
 
 @pytest.fixture
@@ -361,13 +363,16 @@ def test_the_page_asks_for_nothing_outside(client):
     page = client.get("/")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for asset in ("page.js", "page.css", "icon.svg"):
-        assert f"/page/{asset}" in page.text
+    assert {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*.*")} - {"index.html"} | {LICENSE} == ASSETS
+    assert not re.search(r"""["'(]/""", page.text), "every address is relative: the page may be served below a path"
+    for asset in sorted(ASSETS - {LICENSE}):
         body = client.get(f"/page/{asset}")
         assert body.status_code == 200
-        assert "http://" not in body.text.replace("http://www.w3.org/", "")
-        assert "https://" not in body.text
-        assert "innerHTML" not in body.text
+        assert "default-src 'none'" in body.headers["content-security-policy"]
+        if not asset.startswith("vendor/"):  # whose comments name their sources
+            assert not re.search(r"https?://(?!www\.w3\.org/)", body.text)
+            assert "innerHTML" not in body.text
+            assert not re.search(r"""["'`(]/(page|v1)""", body.text)
 
 
 def test_evoked_predictions_are_scored_against_their_reports(live):

@@ -31,7 +31,7 @@ CHANGES = [
     ("PUT", "/v1/channels"),
     *(("POST", f"/v1/models/{word}") for word in ("fake/activate", "rollback", "drop")),
     ("PUT", "/v1/trigger"),
-    *(("POST", f"/v1/trigger/{word}") for word in ("arm", "confirm", "heartbeat", "shadow", "clear")),
+    *(("POST", f"/v1/trigger/{word}") for word in ("arm", "confirm", "heartbeat", "shadow", "clear", "preview")),
 ]
 DISARM = ("POST", "/v1/trigger/disarm")
 CONTROLS = [*CHANGES, DISARM, ("POST", "/v1/decode")]

@@ -39,7 +39,7 @@ class Asked:
         return {} if role is None else {"authorization": f"Bearer {self.secrets[role]}"}
 
     def ask(self, method, path, role=None, **headers):
-        path = path.replace("{name}", "page.css" if path.startswith("/page") else "fake").replace("{version}", "1")
+        path = path.replace("{name:path}", "page.css").replace("{name}", "fake").replace("{version}", "1")
         body = {"json": {}} if method in ("POST", "PUT") else {}
         return self.client.request(method, path, headers=self.bearer(role) | headers, follow_redirects=False, **body)
 

@@ -202,6 +202,17 @@ def test_operator_mask_holds_from_the_next_bin_and_replays() -> None:
         live.set_mask(np.ones(4, bool), 0)
 
 
+def test_the_noise_of_a_channel_is_the_spread_of_its_envelope() -> None:
+    x = broadband(1.5)
+    x[:, 2] *= 3
+    chain = run(x)
+    end = chain.next_bin
+    noise_uv = chain.noise_uv(end - 1000, end)
+    assert noise_uv == pytest.approx(chain.rings.plane(0, end - 1000, end).std(axis=0), rel=1e-4)
+    assert noise_uv[2] > 2 * noise_uv[0]
+    assert np.isnan(SignalChain(SHORT, RATE, 5).noise_uv(-1000, 0)).all(), "nothing is known yet"
+
+
 # Stimulation ---------------------------------------------------------------------------------------------------------
 
 
