@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Query, Request, WebSocket
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 import server.problems
+from server.arrays import NOBODY, Below, Others, metrics_text, not_ready
 from server.bundle_routes import bundle_routes
 from server.control import control
 from server.decoding import ProbeName
@@ -44,17 +46,23 @@ class Mask(BaseModel):
     masked: list[Annotated[int, Field(ge=1, strict=True)]] = Field(max_length=4096)
 
 
-def create_app(service: Service, port: int) -> FastAPI:
-    """The application. `port` is the one that is bound: only requests to it pass."""
+def create_app(service: Service, port: int, others: Others = NOBODY) -> FastAPI:
+    """The application. `port` is the one that is bound: only requests to it pass. `others`: further arrays by name,
+    each an application of its own below /arrays/NAME."""
+    below = {name: create_app(one, port) for name, one in others.items()}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
+        async with service.running(), contextlib.AsyncExitStack() as stack:
+            for one in below.values():
+                await stack.enter_async_context(one.router.lifespan_context(one))
             yield
 
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(OriginGuard, port=port, refused=service.refused)
-    app.include_router(control(service))
+    if below:
+        app.add_middleware(Below, apps=below)
+    app.include_router(control(service.trigger_of))
     app.include_router(bundle_routes(service))
     server.problems.install(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
@@ -69,13 +77,13 @@ def create_app(service: Service, port: int) -> FastAPI:
     @app.get("/readyz")
     async def readyz() -> Response:
         """Samples arrive, a model is loaded, the deadline is met."""
-        reasons = service.not_ready()
+        reasons = not_ready(service, others)
         return problem(503, "; ".join(reasons)) if reasons else _json({"ready": True})
 
     @app.get("/metrics")
     async def metrics() -> Response:
         # aside: a millisecond or more of text, for which no frame shall wait
-        return Response(await asyncio.to_thread(service.metrics.text), media_type=CONTENT_TYPE)
+        return Response(await asyncio.to_thread(metrics_text, service, others), media_type=CONTENT_TYPE)
 
     @app.get("/v1/status")
     async def status() -> Response:
@@ -131,6 +139,12 @@ def create_app(service: Service, port: int) -> FastAPI:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=SECURITY_HEADERS)
+
+    @app.get("/arrays/{name}", include_in_schema=False)
+    async def array(name: str) -> Response:
+        if name not in others:
+            raise HTTPException(404, f"found array {name[:40]!r}, expected one of {', '.join(others) or 'none'}")
+        return RedirectResponse(f"/arrays/{name}/")
 
     @app.get("/page/{name}", include_in_schema=False)
     async def asset(name: Literal["page.js", "trigger.js", "page.css", "icon.svg"]) -> Response:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +21,8 @@ import uvicorn
 from models.errors import OperatorFault, RigFault
 from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
+from server.array_settings import FIRST
+from server.arrays import NOBODY, Others, named
 from server.aside import log_aside
 from server.bundles import Bundles
 from server.closed_loop import open_loop
@@ -33,7 +35,7 @@ from streaming.live import LiveDecoder, LiveSettings
 from streaming.participant.source import SimulatedSource
 from streaming.placement import Placement
 from streaming.predictions import Prediction
-from streaming.sinks.prediction_outlet import PredictionOutlet
+from streaming.sinks.prediction_outlet import NAME, PredictionOutlet
 from streaming.sources.lsl import LslSource
 from streaming.sources.recording import open_recording
 
@@ -60,41 +62,63 @@ def serve(settings: Settings) -> None:
 def _serve(settings: Settings, lines: JsonLines | None) -> None:
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
-    with contextlib.closing(listener):
+    with contextlib.closing(listener), contextlib.ExitStack() as opened:
         port = listener.getsockname()[1]
-        decoder = bundles.open(settings.model)
-        service, close = build(settings, bundles, decoder)
-        began = (
-            f"Phosphene on http://127.0.0.1:{port}, model {decoder.name} ({decoder.choice}), source {settings.source}"
-        )
-        if lines is None:
-            print(began, file=sys.stderr, flush=True)
-        else:
-            lines.run_id = service.run_id
+        first = _open(settings, bundles, opened)
+        others = {name: _open(settings.of(name), bundles, opened, first, name) for name in settings.arrays}
+        if lines is not None:
+            lines.run_id = first.run_id
             logging.captureWarnings(True)  # those of libraries are lines, too
-            fields = {"port": port, "model": decoder.name, "source": settings.source, "process": os.getpid()}
-            log.info(began, extra={"event": "started", "fields": fields})
+        for name, service in named(first, others).items():
+            _tell_begun(service, name, port, lines)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
-        server = make_server(service, port)
-        service.give_up = lambda: setattr(server, "should_exit", True)
+        server = make_server(first, port, others)
+        for service in (first, *others.values()):  # one that hangs ends all: they are one process
+            service.give_up = lambda: setattr(server, "should_exit", True)
         try:
             server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
-            close()
-            log.info("the service has ended", extra={"event": "ended", "fields": {"because": service.dead}})
+            opened.close()
+            dead = [service.dead for service in (first, *others.values()) if service.dead]
+            log.info("the service has ended", extra={"event": "ended", "fields": {"because": "; ".join(dead)}})
+    for name, service in named(first, others).items():
         if service.dead:
             _end_soon()
-            raise RigFault(service.dead)
+            raise RigFault(f"array {name}: {service.dead}" if others else service.dead)
 
 
-def make_server(service: Service, port: int) -> uvicorn.Server:
-    """The HTTP server of a service that is bound to `port`."""
+def _open(
+    settings: Settings, bundles: Bundles, opened: contextlib.ExitStack, first: Service | None = None, name: str = ""
+) -> Service:
+    """The service of one array; `opened` closes what it opens. Raises as `serve`."""
+    service, close = build(settings, bundles, bundles.open(settings.model), first, name)
+    opened.callback(close)
+    return service
+
+
+def _tell_begun(service: Service, name: str, port: int, lines: JsonLines | None) -> None:
+    """On the terminal, or as a line for programs."""
+    decoder, source = service.decoder, service.settings.source
+    where = f"http://127.0.0.1:{port}" if name == FIRST else f"http://127.0.0.1:{port}/arrays/{name}/"
+    begun = f"{'Phosphene' if name == FIRST else f'array {name}'} on {where}, "
+    begun += f"model {decoder.name} ({decoder.choice}), source {source}"
+    if lines is None:
+        print(begun, file=sys.stderr, flush=True)
+        return
+    fields = {"port": port, "model": decoder.name, "source": source, "process": os.getpid()}
+    if name != FIRST:
+        fields["array"] = name
+    log.info(begun, extra={"event": "started", "fields": fields})
+
+
+def make_server(service: Service, port: int, others: Others = NOBODY) -> uvicorn.Server:
+    """The HTTP server of a service that is bound to `port`, and of further arrays beside it."""
     return _Server(
-        service,
+        [service, *others.values()],
         uvicorn.Config(
-            create_app(service, port),
+            create_app(service, port, others),
             loop="asyncio",  # with uvloop a frame leaves 0.1 ms later (docs/performance.md)
             ws=Wire,
             ws_per_message_deflate=False,
@@ -111,19 +135,24 @@ def make_server(service: Service, port: int) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
-    """Told to end, it makes the service safe first; only then are clients sent away."""
+    """Told to end, it makes the services safe first, the one with the trigger before the others; only then are clients
+    sent away."""
 
-    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+    def __init__(self, services: Sequence[Service], config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._service = service
+        self._services = services
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._service.make_safe()
+        for service in self._services:
+            await service.make_safe()
         await super().shutdown(sockets)
 
 
-def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
-    """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
+def build(
+    settings: Settings, bundles: Bundles, decoder: OnnxDecoder, first: Service | None = None, name: str = ""
+) -> tuple[Service, Callable[[], None]]:
+    """The service around a source, a bundle and the sinks, not started yet; and what to call after its end. A further
+    array has a `name`, and stands beside the `first`, whose trigger is the only one."""
     placement = Placement(settings.decode_core, settings.decode_priority)
     placement.check()
     source = open_source(settings)
@@ -133,10 +162,11 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         deliver=source.deliver if isinstance(source, SimulatedSource) else lambda *_: True,
         happened=lambda kind, fields: service.trigger_happened(kind, fields),
     )
-    outlet = PredictionOutlet() if settings.outlet else None
+    trigger = first.gate if first else loop.gate
+    outlet = PredictionOutlet(f"{NAME}-{name}" if name else NAME) if settings.outlet else None
 
     def tell(prediction: Prediction) -> None:
-        shown = loop.gate.shown(prediction)
+        shown = trigger.shown(prediction)
         service.hand_over(shown)  # first: while the outlet sends, the event loop already writes to its clients
         if outlet is not None:
             outlet.push(shown)
@@ -152,7 +182,7 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         began=loop.gate.decoding,
     )
     looking_for = source.looking_for if isinstance(source, LslSource) else ""
-    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop)
+    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop, trigger_of=first)
 
     def close() -> None:
         loop.close()

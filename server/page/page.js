@@ -2,9 +2,10 @@
 // trigger.js.
 // Two WebSockets come in, one animation frame draws. All text from outside goes through textContent.
 
-import { begin as beginTrigger, current as trigger, showTrigger } from "/page/trigger.js";
+import { begin as beginTrigger, current as trigger, showTrigger } from "./trigger.js";
 
 const SPAN_S = 30, STALE_MS = 800, FRAMES_PER_S = 30;
+const HERE = location.pathname.match(/\/arrays\/([^/]+)\/$/)?.[1] ?? "first", ROOT = HERE === "first" ? "./" : "../../";   // which array
 const $ = (id) => document.getElementById(id);
 const show = (id, text) => { const node = $(id); if (node.textContent !== text) node.textContent = text; };
 const percent = (value) => `${(100 * value).toFixed(0)}`;
@@ -82,7 +83,9 @@ function note(time, text) {
 // ---- connections ----------------------------------------------------------------------------------------------------
 
 function listen(path, onMessage, wait = 250) {
-  const socket = new WebSocket(`ws://${location.host}${path()}`);
+  const address = new URL(path(), location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  const socket = new WebSocket(address);
   socket.onopen = () => { wait = 250; connected = true; attempts = 0; };
   socket.onmessage = (event) => onMessage(JSON.parse(event.data));
   socket.onclose = () => {
@@ -95,11 +98,11 @@ function listen(path, onMessage, wait = 250) {
 async function begin() {
   let since = -1;
   try {
-    since = Math.max(-1, (await (await fetch("/v1/status")).json()).next_seq - SPAN_S * 100);
+    since = Math.max(-1, (await (await fetch("v1/status")).json()).next_seq - SPAN_S * 100);
   } catch { /* the sockets below keep trying */ }
-  listen(() => `/v1/predictions?format=json&fields=probability&max_hz=${FRAMES_PER_S}&since_seq=${lastSeq ?? since}`,
+  listen(() => `v1/predictions?format=json&fields=probability&max_hz=${FRAMES_PER_S}&since_seq=${lastSeq ?? since}`,
     (message) => { if (message.type === "prediction") addPrediction(message); });
-  listen(() => "/v1/events", addEvent);
+  listen(() => "v1/events", addEvent);
 }
 
 // ---- header, numbers ------------------------------------------------------------------------------------------------
@@ -118,7 +121,8 @@ function showStatus() {
   show("session", status.stream?.session ?? "not stated");
   show("model", status.model);
   show("provider", `${status.provider}, ${status.precision}`);
-  document.title = `${word} · Phosphene`;
+  document.title = `${word} · ${status.arrays.length ? `${HERE} · ` : ""}Phosphene`;
+  showArrays(status.arrays);
   show("ready", status.ready ? "ready" : "not ready");
   show("reasons", status.not_ready.join("; "));
 
@@ -155,6 +159,18 @@ function showStatus() {
     value.className = bad ? "bad" : "";
     pair.append(term, value);
     return pair;
+  }));
+}
+
+function showArrays(others) {   // the way to each, where there are several
+  if (!others.length || $("arrays").childElementCount) return;
+  $("arrays").hidden = false;
+  $("arrays").replaceChildren(...["first", ...others].map((name) => {
+    const link = document.createElement("a");
+    link.href = name === "first" ? ROOT : `${ROOT}arrays/${name}/`;
+    link.textContent = name;
+    if (name === HERE) link.setAttribute("aria-current", "page");
+    return link;
   }));
 }
 
@@ -413,7 +429,7 @@ function drawTrigger(g, mark, at, foot) {   // a triangle; filled where a pulse 
 
 function drawThresholds(g, x, y, left, right) {
   const state = trigger();
-  if (!state?.limits || state.plan?.blind) return;
+  if (!state?.limits || state.plan?.blind || HERE !== "first") return;   // the trigger decides on the first array
   g.save();
   g.lineWidth = 1;
   g.strokeStyle = "#7fd1ae";

@@ -112,7 +112,7 @@ function showHits() {
 // ---- controls -------------------------------------------------------------------------------------------------------
 
 async function ask(path, body, keepalive = false) {
-  const answer = await fetch(`/v1/trigger/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), keepalive, signal: AbortSignal.timeout(SLOW_MS) });
+  const answer = await fetch(`v1/trigger/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), keepalive, signal: AbortSignal.timeout(SLOW_MS) });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.detail ?? `status ${answer.status}`);
   return told;
