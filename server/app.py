@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Query, Request, WebSocket
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 import server.problems
 from server.access import Access
+from server.arrays import NOBODY, Below, Others, metrics_text, not_ready
 from server.bundle_routes import bundle_routes
 from server.control import control
 from server.decoding import ProbeName
@@ -33,7 +35,7 @@ from server.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
 PARTS = (
-    "array budgets bundle channel checks dom events header latency link page plots signal state strip tabs thresholds "
+    "array arrays budgets bundle channel checks dom events header latency link page plots signal state strip tabs thresholds "
     "trace"
 )
 ASSETS = frozenset(
@@ -64,20 +66,39 @@ class Mask(BaseModel):
     masked: list[Annotated[int, Field(ge=1, strict=True)]] = Field(max_length=4096)
 
 
-def create_app(service: Service, port: int, tokens: Tokens | None = None) -> FastAPI:
-    """The application. `port` is the one that is bound: only requests to it pass. `tokens`: who may; None: anybody."""
+def create_app(service: Service, port: int, tokens: Tokens | None = None, others: Others = NOBODY) -> FastAPI:
+    """The application. `port` is the one that is bound: only requests to it pass. `tokens`: who may; None: anybody.
+    `others`: further arrays by name, each an application of its own below /arrays/NAME."""
     access = None if tokens is None else Access(tokens, port, service.settings.tls_cert is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running(), access.watching() if access else contextlib.nullcontext():
+        async with contextlib.AsyncExitStack() as stack:
+            if access is not None:
+                await stack.enter_async_context(access.watching())
+            for one in (service, *others.values()):
+                await stack.enter_async_context(one.running())
             yield
 
+    app = _of(service, port, access, lifespan, others)
+    if others:
+        app.add_middleware(Below, apps={name: _of(one, port, access) for name, one in others.items()})
+    return app
+
+
+def _of(
+    service: Service,
+    port: int,
+    access: Access | None,
+    lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None = None,
+    others: Others = NOBODY,
+) -> FastAPI:
+    """What is served of one array."""
     app = FastAPI(title="Phosphene", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.add_middleware(PermissionGuard, access=access, refused=service.refused)
     app.add_middleware(OriginGuard, port=port, settings=service.settings, refused=service.refused)
     app.include_router(login_routes(access))
-    app.include_router(control(service))
+    app.include_router(control(service.trigger_of))
     app.include_router(bundle_routes(service))
     server.problems.install(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
@@ -92,13 +113,13 @@ def create_app(service: Service, port: int, tokens: Tokens | None = None) -> Fas
     @app.get("/readyz")
     async def readyz() -> Response:
         """Samples arrive, a model is loaded, the deadline is met."""
-        reasons = service.not_ready()
+        reasons = not_ready(service, others)
         return problem(503, "; ".join(reasons)) if reasons else _json({"ready": True})
 
     @app.get("/metrics")
     async def metrics() -> Response:
         # aside: a millisecond or more of text, for which no frame shall wait
-        return Response(await asyncio.to_thread(service.metrics.text), media_type=CONTENT_TYPE)
+        return Response(await asyncio.to_thread(metrics_text, service, others), media_type=CONTENT_TYPE)
 
     @app.get("/v1/status")
     async def status() -> Response:
@@ -154,6 +175,12 @@ def create_app(service: Service, port: int, tokens: Tokens | None = None) -> Fas
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=SECURITY_HEADERS)
+
+    @app.get("/arrays/{name}", include_in_schema=False)
+    async def array(name: str) -> Response:
+        if name not in others:
+            raise HTTPException(404, f"found array {name[:40]!r}, expected one of {', '.join(others) or 'none'}")
+        return RedirectResponse(f"/arrays/{name}/")
 
     @app.get("/login", include_in_schema=False)
     async def login_page() -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from prometheus_client import (
@@ -18,10 +19,12 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 from streaming.gate_status import GateStatistics
 from streaming.live import LiveStatus, State
@@ -242,3 +245,23 @@ class Metrics:
         before = self._seen.get(name, 0)
         counter.inc(total - before if total >= before else total)
         self._seen[name] = total
+
+
+class Together(Collector):
+    """The metrics of several arrays, each sample labelled with its `array`."""
+
+    def __init__(self, arrays: Mapping[str, Metrics]) -> None:
+        self._arrays = arrays
+
+    def collect(self) -> Iterator[Metric]:
+        for families in zip(*(one.registry.collect() for one in self._arrays.values()), strict=True):
+            if families[0].name.startswith("process_"):  # of all of them: they are one
+                yield families[0]
+                continue
+            together = Metric(families[0].name, families[0].documentation, families[0].type)
+            for name, family in zip(self._arrays, families, strict=True):
+                together.samples += [one._replace(labels={"array": name, **one.labels}) for one in family.samples]
+            yield together
+
+    def text(self) -> bytes:
+        return generate_latest(self)

@@ -23,6 +23,7 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("POST", "/v1/logout"): "anyone",
     ("GET", "/page/{name:path}"): "anyone",  # what everybody can read in the source; the login page needs some of it
     ("GET", "/"): "viewer",
+    ("GET", "/arrays/{name}"): "viewer",
     ("GET", "/readyz"): "viewer",  # its reasons name the stream
     ("GET", "/metrics"): "viewer",
     ("GET", "/openapi.json"): "viewer",

@@ -49,7 +49,8 @@ SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold
 
 class Service:
     """`decoder` is the bundle that `live` runs; `looking_for` the stream that it waits for, in words; `clock` any
-    steady clock in seconds; `loop` the closed loop, by default one that cannot be armed.
+    steady clock in seconds; `loop` the closed loop, by default one that cannot be armed; `trigger_of` the service whose
+    trigger this one stands beside, by default itself: what it shows, stops with a hang, and changes no bundle under.
 
     The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`, any thread
     `trigger_happened`; the rest is the event loop's.
@@ -64,6 +65,7 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         looking_for: str = "",
         loop: ClosedLoop | None = None,
+        trigger_of: Service | None = None,
     ) -> None:
         self.live = live
         self.decoder = decoder
@@ -71,6 +73,7 @@ class Service:
         self.bundles = bundles
         loop = loop or open_loop(settings)
         self.closed_loop, self.gate, self.journal = loop, loop.gate, loop.journal
+        self.trigger_of = trigger_of or self
         self.run_id = loop.journal.run_id
         self._windows: WindowDecoder | None = None
         self._windows_lock = threading.Lock()
@@ -195,6 +198,7 @@ class Service:
         reasons = self.not_ready(status)
         return {
             "run_id": self.run_id,
+            "arrays": list(self.settings.arrays),
             "trigger": self.trigger_status(),
             "evoked": self.answers.to_dict() if self.settings.mode == "evoked" else None,
             "model": self.decoder.name,
@@ -212,7 +216,8 @@ class Service:
 
     def trigger_status(self) -> dict[str, Any]:
         """The body of GET /v1/trigger."""
-        return {**self.gate.status(), "hits": self.hits.table()}
+        one = self.trigger_of
+        return {**one.gate.status(), "hits": one.hits.table()}
 
     def take_over(self, decoder: OnnxDecoder) -> None:
         """Decode with another bundle from the next window on."""
@@ -328,7 +333,8 @@ class Service:
                 self.metrics.decoder_hangs()
                 log.error("%s", self.hangs, extra={"event": "decoder", "fields": {"hangs": True}})
                 self.events.state("status", self.status())
-                self.controls.submit(self.gate.disarm, self.hangs)  # not awaited: whatever hangs may hold the gate
+                # not awaited: whatever hangs may hold the gate
+                self.controls.submit(self.trigger_of.gate.disarm, self.hangs)
             elif verdict == "moves" and self.hangs:
                 self.hangs = ""
                 log.warning("the decoder moves again", extra={"event": "decoder", "fields": {"hangs": False}})
@@ -350,7 +356,7 @@ class Service:
         self._state_log.refused(self.refusals, self._newest_refusal)
         uncounted, self._uncounted = self._uncounted, []
         for prediction in uncounted:  # here, and not before its frame goes out
-            self.metrics.observe(prediction, self.gate.blind)
+            self.metrics.observe(prediction, self.trigger_of.gate.blind)
         self.metrics.publish(status, self, not reasons)
         samples = status.counters.samples if status.counters else 0
         if samples != self._shown_samples:  # so that a page can tell a stream that stands still

@@ -10,39 +10,29 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.errors import OperatorFault
+from server.array_settings import ArraySettings, check_arrays
 from server.trigger_settings import PlanSettings, Thresholds
-from streaming.predictions import Mode
 
 PREFIX = "PHOSPHENE__"
 LOOPBACK = ("127.0.0.1", "localhost")
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$")]
+TRIGGER = ("limits", "stimulator", "journal", "thresholds", "plan")
 PACKAGED = Path(__file__).resolve().parent.parent / "models" / "bundles"
 
 
-class Settings(BaseSettings):
-    """What `phosphene serve` needs to know."""
+class Settings(ArraySettings, BaseSettings):
+    """What `phosphene serve` needs to know: of the first array, and of the service."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, protected_namespaces=())
 
-    source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
-    stream: str | None = Field(None, description="which signal, where a recording holds several")
-    scale_uv: float | None = Field(None, gt=0, description="microvolts per count, where a recording does not say")
-    events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
-    model: str = Field("default", description="NAME[@VERSION] of a bundle")
+    arrays: dict[str, ArraySettings] = Field({}, description="further arrays, each a table [arrays.NAME]")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
     provider: Literal["cpu", "cuda"] = "cpu"
     precision: Literal["auto", "float32", "float16", "int8"] = "auto"
-    participant: str | None = Field(None, description="whose cortex it is, where the stream does not say")
-    session: str | None = Field(None, description="name of the session, where the stream does not say")
-    mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")
-    hop_s: float = Field(0.01, ge=0.001, le=1.0, description="between windows in continuous mode")
-
-    decode_core: int | None = Field(None, ge=0, description="the core of the decode thread (Linux)")
-    decode_priority: int | None = Field(None, ge=1, le=99, description="its real-time priority (Linux)")
 
     limits: Path | None = Field(None, description="TOML file of what may ever be asked for; without it, nothing")
     stimulator: str = Field("none", description="none, lsl, serial:PORT, udp:HOST:PORT or simulated, with ?options")
@@ -65,12 +55,11 @@ class Settings(BaseSettings):
     hold_s: float = Field(600.0, gt=0, le=3600, description="how long predictions can be asked for again")
     deadline_s: float = Field(0.05, gt=0, description="newest sample to prediction; kept by 99 % or not ready")
 
-    @field_validator("hop_s")
+    @field_validator("arrays")
     @classmethod
-    def _whole_milliseconds(cls, hop_s: float) -> float:
-        if abs(hop_s * 1000 - round(hop_s * 1000)) > 1e-6:
-            raise ValueError(f"found {hop_s} s, expected a whole number of milliseconds")
-        return hop_s
+    def _told_apart(cls, arrays: dict[str, ArraySettings], told: ValidationInfo) -> dict[str, ArraySettings]:
+        check_arrays(arrays, told.data.get("source", ""))
+        return arrays
 
     @model_validator(mode="after")
     def _closed_to_others(self) -> Settings:
@@ -83,6 +72,12 @@ class Settings(BaseSettings):
                 "(ssh -L 8000:127.0.0.1:8000 RIG)"
             )
         return self
+
+    def of(self, name: str) -> Settings:
+        """Those of a further array: what its table says, and the service's, but for the trigger's: the first array
+        alone has one."""
+        own = {key: getattr(self.arrays[name], key) for key in ArraySettings.model_fields}
+        return self.model_copy(update={**own, "limits": None, "stimulator": "none", "journal": None, "plan": None})
 
     @classmethod
     def settings_customise_sources(
@@ -105,8 +100,8 @@ def load(config: Path | None = None, **flags: Any) -> Settings:
     if config is not None:
         _check_toml(config)
     for name in os.environ:
-        if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in Settings.model_fields:
-            raise OperatorFault(f"{name}: found an unknown setting, expected one of {_known()}")
+        if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in _known():
+            raise OperatorFault(f"{name}: found an unknown setting, expected one of {', '.join(_known())}")
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(toml_file=config)
@@ -131,9 +126,26 @@ def _sentence(entry: dict[str, Any]) -> str:
     if not name:  # of several settings together: the sentence names them
         return str(entry["msg"]).removeprefix("Value error, ")
     if entry["type"] == "extra_forbidden":
-        return f"{name}: found an unknown setting, expected one of {_known()}"
+        return f"{name}: {_unknown(*entry['loc'])}"
     return f"{name}: {entry['msg'].removeprefix('Value error, ')}"
 
 
-def _known() -> str:
-    return ", ".join(Settings.model_fields)
+def _unknown(*where: str) -> str:
+    key = where[-1]
+    if where[0] != "arrays" or len(where) < 3:
+        return f"found an unknown setting, expected one of {', '.join(Settings.model_fields)}"
+    if key in TRIGGER:
+        return (
+            f"found {key} with a further array, expected it at the top of the file: only the first array may "
+            "stimulate, since two triggers would each spend the participant's whole budget"
+        )
+    if key in Settings.model_fields:
+        return (
+            f"found a setting of the whole service, expected it at the top of the file, before any [arrays.{where[1]}]"
+        )
+    return f"found an unknown setting, expected one of {', '.join(ArraySettings.model_fields)}"
+
+
+def _known() -> list[str]:
+    """To the environment, where no table can stand."""
+    return [name for name in Settings.model_fields if name != "arrays"]

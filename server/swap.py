@@ -217,7 +217,7 @@ class Swap:
         self._service.events.happened("bundle", self._last)
 
     def _armed(self) -> bool:
-        return self._service.gate.engine.state in (State.ARMING, *LIVE)
+        return self._service.trigger_of.gate.engine.state in (State.ARMING, *LIVE)
 
     def _refuse_armed(self) -> None:
         if self._armed():

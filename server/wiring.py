@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +21,8 @@ import uvicorn
 from models.errors import OperatorFault, RigFault
 from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
+from server.array_settings import FIRST
+from server.arrays import NOBODY, Others, named
 from server.aside import log_aside
 from server.bundles import Bundles
 from server.closed_loop import open_loop
@@ -35,7 +37,7 @@ from streaming.live import LiveDecoder, LiveSettings
 from streaming.participant.source import SimulatedSource
 from streaming.placement import Placement
 from streaming.predictions import Prediction
-from streaming.sinks.prediction_outlet import PredictionOutlet
+from streaming.sinks.prediction_outlet import NAME, PredictionOutlet
 from streaming.sources.lsl import LslSource
 from streaming.sources.recording import open_recording
 
@@ -65,42 +67,68 @@ def _serve(settings: Settings, lines: JsonLines | None) -> None:
         check_tls(settings.tls_cert, settings.tls_key)
     bundles = Bundles(settings.bundles, settings.provider, settings.precision)
     listener = listen(settings.host, settings.port)
-    with contextlib.closing(listener):
+    with contextlib.closing(listener), contextlib.ExitStack() as opened:
         port = listener.getsockname()[1]
-        decoder = bundles.open(settings.model)
-        service, close = build(settings, bundles, decoder)
-        where = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{port}"
-        asks = "" if tokens is None else f", tokens of {tokens.path}"
-        began = f"Phosphene on {where}, model {decoder.name} ({decoder.choice}), source {settings.source}{asks}"
-        if lines is None:
-            print(began, file=sys.stderr, flush=True)
-        else:
-            lines.run_id = service.run_id
+        first = _open(settings, bundles, opened)
+        others = {name: _open(settings.of(name), bundles, opened, first, name) for name in settings.arrays}
+        if lines is not None:
+            lines.run_id = first.run_id
             logging.captureWarnings(True)  # those of libraries are lines, too
-            fields = {"port": port, "model": decoder.name, "source": settings.source, "process": os.getpid()}
-            log.info(began, extra={"event": "started", "fields": fields})
+        for name, service in named(first, others).items():
+            _tell_begun(service, name, port, tokens, lines)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.collect()
         gc.freeze()  # what was loaded so far lives for ever; the collector need not look at it again
-        server = make_server(service, port, tokens)
-        service.give_up = lambda: setattr(server, "should_exit", True)
+        server = make_server(first, port, tokens, others)
+        for service in (first, *others.values()):  # one that hangs ends all: they are one process
+            service.give_up = lambda: setattr(server, "should_exit", True)
         try:
             server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
-            close()
-            log.info("the service has ended", extra={"event": "ended", "fields": {"because": service.dead}})
+            opened.close()
+            dead = [service.dead for service in (first, *others.values()) if service.dead]
+            log.info("the service has ended", extra={"event": "ended", "fields": {"because": "; ".join(dead)}})
+    for name, service in named(first, others).items():
         if service.dead:
             _end_soon()
-            raise RigFault(service.dead)
+            raise RigFault(f"array {name}: {service.dead}" if others else service.dead)
 
 
-def make_server(service: Service, port: int, tokens: Tokens | None = None) -> uvicorn.Server:
-    """The HTTP server of a service that is bound to `port`; `tokens` as for `create_app`."""
+def _open(
+    settings: Settings, bundles: Bundles, opened: contextlib.ExitStack, first: Service | None = None, name: str = ""
+) -> Service:
+    """The service of one array; `opened` closes what it opens. Raises as `serve`."""
+    service, close = build(settings, bundles, bundles.open(settings.model), first, name)
+    opened.callback(close)
+    return service
+
+
+def _tell_begun(service: Service, name: str, port: int, tokens: Tokens | None, lines: JsonLines | None) -> None:
+    """On the terminal, or as a line for programs."""
+    decoder, source = service.decoder, service.settings.source
+    settings = service.settings
+    where = f"{'https' if settings.tls_cert else 'http'}://{settings.host}:{port}"
+    where += "" if name == FIRST else f"/arrays/{name}/"
+    begun = f"{'Phosphene' if name == FIRST else f'array {name}'} on {where}, "
+    begun += f"model {decoder.name} ({decoder.choice}), source {source}"
+    begun += "" if tokens is None else f", tokens of {tokens.path}"
+    if lines is None:
+        print(begun, file=sys.stderr, flush=True)
+        return
+    fields = {"port": port, "model": decoder.name, "source": source, "process": os.getpid()}
+    if name != FIRST:
+        fields["array"] = name
+    log.info(begun, extra={"event": "started", "fields": fields})
+
+
+def make_server(service: Service, port: int, tokens: Tokens | None = None, others: Others = NOBODY) -> uvicorn.Server:
+    """The HTTP server of a service that is bound to `port`, and of further arrays beside it; `tokens` as for
+    `create_app`."""
     settings = service.settings
     return _Server(
-        service,
+        [service, *others.values()],
         uvicorn.Config(
-            create_app(service, port, tokens),
+            create_app(service, port, tokens, others),
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
             proxy_headers=False,  # who asks is told by the connection, not by what a request says of itself
@@ -120,19 +148,24 @@ def make_server(service: Service, port: int, tokens: Tokens | None = None) -> uv
 
 
 class _Server(uvicorn.Server):
-    """Told to end, it makes the service safe first; only then are clients sent away."""
+    """Told to end, it makes the services safe first, the one with the trigger before the others; only then are clients
+    sent away."""
 
-    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+    def __init__(self, services: Sequence[Service], config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._service = service
+        self._services = services
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._service.make_safe()
+        for service in self._services:
+            await service.make_safe()
         await super().shutdown(sockets)
 
 
-def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[Service, Callable[[], None]]:
-    """The service around a source, a bundle and the sinks, not started yet; and what to call after its end."""
+def build(
+    settings: Settings, bundles: Bundles, decoder: OnnxDecoder, first: Service | None = None, name: str = ""
+) -> tuple[Service, Callable[[], None]]:
+    """The service around a source, a bundle and the sinks, not started yet; and what to call after its end. A further
+    array has a `name`, and stands beside the `first`, whose trigger is the only one."""
     placement = Placement(settings.decode_core, settings.decode_priority)
     placement.check()
     source = open_source(settings)
@@ -142,10 +175,11 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         deliver=source.deliver if isinstance(source, SimulatedSource) else lambda *_: True,
         happened=lambda kind, fields: service.trigger_happened(kind, fields),
     )
-    outlet = PredictionOutlet() if settings.outlet else None
+    trigger = first.gate if first else loop.gate
+    outlet = PredictionOutlet(f"{NAME}-{name}" if name else NAME) if settings.outlet else None
 
     def tell(prediction: Prediction) -> None:
-        shown = loop.gate.shown(prediction)
+        shown = trigger.shown(prediction)
         service.hand_over(shown)  # first: while the outlet sends, the event loop already writes to its clients
         if outlet is not None:
             outlet.push(shown)
@@ -161,7 +195,7 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
         began=loop.gate.decoding,
     )
     looking_for = source.looking_for if isinstance(source, LslSource) else ""
-    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop)
+    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop, trigger_of=first)
 
     def close() -> None:
         loop.close()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import OperatorFault
-from server.bench import fanout, files, hang, large, path, peers, pulse, scale, stages, swap
+from server.bench import arrays, fanout, files, hang, large, path, peers, pulse, scale, stages, swap
 from server.bench.measure import machine
 from server.settings import PACKAGED
 
@@ -35,6 +35,7 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "lsl": lambda seconds: scale.lsl_in(seconds),
     "scale": lambda seconds: scale.scale(seconds),
     "hop-1ms": lambda seconds: scale.hop_1ms(seconds),
+    "arrays": lambda seconds: arrays.arrays(),
     "hang": lambda seconds: hang.hang(),
     "peers": lambda seconds: peers.peers(seconds),
     "large": lambda seconds: large.large(),

@@ -65,6 +65,7 @@ class Status(BaseModel):
     """How the service is. `latency_ms`, `stream` and `counters` are null before there is anything to tell."""
 
     run_id: str
+    arrays: list[str] = Field(description="names of further arrays, each below /arrays/NAME")
     trigger: TriggerStatus
     evoked: Evoked | None = Field(description="in evoked mode")
     model: str

@@ -1,5 +1,6 @@
 // Whose data this is, and whether it is real.
 
+import { HERE } from "./arrays.js";
 import { $, show } from "./dom.js";
 import { on } from "./state.js";
 
@@ -17,7 +18,7 @@ export function begin() {
     show("session", status.stream?.session ?? "not stated");
     show("model", status.model);
     show("provider", `${status.provider}, ${status.precision}`);
-    document.title = `${word} · Phosphene`;
+    document.title = `${word} · ${status.arrays.length ? `${HERE} · ` : ""}Phosphene`;
   });
   on("trigger_state", ({ limits, plan }) => {
     const told = limits ? `${limits.name} ${limits.sha256.slice(0, 8)}${limits.simulated_only ? ", simulated only" : ""}` : "no valid file";

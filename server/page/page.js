@@ -2,6 +2,7 @@
 // it, and one animation frame draws the plots. Nothing here decides: what may happen is the service's to say.
 
 import * as array from "./array.js";
+import * as arrays from "./arrays.js";
 import * as budgets from "./budgets.js";
 import * as bundle from "./bundle.js";
 import * as channel from "./channel.js";
@@ -23,7 +24,7 @@ function every(perSecond, draw) {
   return (at) => { if (at - drawnAt > 1000 / perSecond - 4) { drawnAt = at; draw(); } };
 }
 
-for (const part of [header, strip, trace, thresholds, checks, budgets, array, channel, latency, signal, bundle, events, tabs]) part.begin();
+for (const part of [arrays, header, strip, trace, thresholds, checks, budgets, array, channel, latency, signal, bundle, events, tabs]) part.begin();
 const plots = [every(FRAMES_PER_S, trace.draw), every(SLOW_FRAMES_PER_S, channel.draw), every(SLOW_FRAMES_PER_S, thresholds.draw)];
 function frame(at) {
   for (const draw of plots) draw(at);

@@ -1,5 +1,6 @@
 // The last 30 s of the probability, with all that happened in them, and its newest value in words.
 
+import { HERE } from "./arrays.js";
 import { $, show } from "./dom.js";
 import { known, marks, now, on, SPAN_S, stale, trace } from "./state.js";
 import { axis, BLUE, INK, PHOSPHOR, pixels, plot, rem, replot, secondsAxis, TEAL } from "./plots.js";
@@ -49,7 +50,7 @@ function behind(u) {
     if (point.p === null && !start) start = point;
   }
   const { trigger, preview } = known;
-  if (trigger?.limits && !trigger.plan?.blind) {
+  if (trigger?.limits && !trigger.plan?.blind && HERE === "first") {
     threshold(g, u, y(trigger.thresholds.p_on), TEAL, [6, 4], `enter ${trigger.thresholds.p_on}`, -5);
     threshold(g, u, y(trigger.thresholds.p_off), TEAL, [2, 4], `leave ${trigger.thresholds.p_off}`, 8);
   }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 
 from models.errors import OperatorFault
 from models.onnx_decoder import open_bundle
-from server.bench import large, scale, stages
+from server.bench import arrays, large, scale, stages
 from server.bench.main import bench
 from server.bench.measure import interleaved, percentiles
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings, NormaliserSettings
+from tests.server.test_real_server import Running
 
 
 def test_percentiles_are_those_of_numpy() -> None:
@@ -85,3 +88,28 @@ def test_lsl_loses_nothing_on_the_way_to_a_reader(monkeypatch: pytest.MonkeyPatc
 
 def test_the_participant_has_a_row() -> None:
     assert stages.participant(20)["real_time_factor"] > 0
+
+
+def test_each_array_is_heard_and_what_it_skips_is_counted() -> None:
+    running, seen = Running(), arrays.Seen()
+    running.live.say()  # the thread that decodes, played
+    ended = threading.Event()
+
+    def decode() -> None:
+        while not ended.wait(0.01):
+            running.live.say()
+            running.live.skipped += 2
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    try:
+        arrays._round(seen, 0.3, lambda _: ([(running.port, ""), (running.port, "")], [os.getpid()]))
+    finally:
+        ended.set()
+        thread.join()
+        running.stop()
+    found = seen.figures()
+    assert found["sample_to_prediction"].keys() == {"first", "a1"}
+    assert found["all_arrays"]["p50"] == pytest.approx(4.1)
+    assert found["windows"] > 10
+    assert found["skipped_windows"] > 10

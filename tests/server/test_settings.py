@@ -79,3 +79,47 @@ def test_a_service_for_other_machines(rig, monkeypatch):
     assert (settings.host, settings.tokens, settings.origins) == ("0.0.0.0", None, ("https://rig.lab:8000",))
     assert load(tokens="none").tokens == "none"
     assert load(tokens="a/tokens.json").tokens == Path("a/tokens.json")
+
+
+def test_further_arrays(rig):
+    file = rig("participant = 'P1'\nhop_s = 0.02\nlimits = 'p1.toml'\n[arrays.v4]\nsource = 'b.ns5'\nmodel = 'v4@2'")
+    settings = load(file, source="a.ns5")
+    v4 = settings.of("v4")
+    assert (v4.source, v4.model, v4.port, list(v4.arrays)) == ("b.ns5", "v4@2", 8000, ["v4"])
+    assert (v4.hop_s, v4.participant) == (0.01, None), "what a table leaves out is not the first array's"
+    assert (v4.limits, v4.stimulator, v4.journal, v4.plan) == (None, "none", None, None)
+    assert settings.arrays["v4"].events == settings.events, "markers of the one participant reach every array"
+
+
+@pytest.mark.parametrize(
+    ("tables", "sentence"),
+    [
+        (
+            "[arrays.v4]\nsource = 'b'\nlimits = 'p'",
+            r"arrays\.v4\.limits: .*only the first array may stimulate.*budget",
+        ),
+        ("[arrays.v4]\nsource = 'b'\nstimulator = 'lsl'", r"arrays\.v4\.stimulator: .*only the first array"),
+        ("[arrays.v4]\nsource = 'b'\n[arrays.v4.plan]\nseed = 1", r"arrays\.v4\.plan: .*only the first array"),
+        ("[arrays.v4]\nsource = 'b'\nport = 1", r"arrays\.v4\.port: found a setting of the whole service.*at the top"),
+        (
+            "[arrays.v4]\nsource = 'b'\nprot = 1",
+            r"arrays\.v4\.prot: found an unknown setting, expected one of source, .*",
+        ),
+        ("[arrays.v4]\nsource = 'b'\nhop_s = 0.0105", r"arrays\.v4\.hop_s: .*whole number of milliseconds"),
+        ("[arrays.v4]\nmodel = 'b'", "arrays: v4: found no source, expected the array's own"),
+        ("[arrays.v4]\nsource = 'a'", "found the source 'a' of the first array.*each stream is decoded once"),
+        ("[arrays.b]\nsource = 'b'\n[arrays.c]\nsource = 'b'", "arrays: c: found the source 'b' of b"),
+        ("[arrays.V4]\nsource = 'b'", "found the name 'V4', expected a small letter"),
+        ("[arrays.'a/b']\nsource = 'b'", "found the name 'a/b'"),
+        ("[arrays.first]\nsource = 'b'", "found the name 'first'.*the array at the top"),
+    ],
+)
+def test_arrays_that_are_refused(rig, tables, sentence):
+    with pytest.raises(OperatorFault, match=sentence):
+        load(rig(f"source = 'a'\n{tables}"))
+
+
+def test_no_array_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("PHOSPHENE__ARRAYS", '{"v4": {"source": "b"}}')
+    with pytest.raises(OperatorFault, match="PHOSPHENE__ARRAYS"):
+        load()
