@@ -35,8 +35,8 @@ from server.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
 PARTS = (
-    "array arrays budgets bundle channel checks dom events header latency link page plots signal state strip tabs thresholds "
-    "trace"
+    "array arrays budgets bundle channel checks dom events header latency link page plots signal state strip tabs "
+    "thresholds trace"
 )
 ASSETS = frozenset(
     [f"{part}.js" for part in PARTS.split()]

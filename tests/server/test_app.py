@@ -363,7 +363,9 @@ def test_the_page_asks_for_nothing_outside(client):
     page = client.get("/")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*.*")} - {"index.html"} | {LICENSE} == ASSETS
+    assert {path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*.*")} - {"index.html", "login.html"} | {
+        LICENSE
+    } == ASSETS
     assert not re.search(r"""["'(]/""", page.text), "every address is relative: the page may be served below a path"
     for asset in sorted(ASSETS - {LICENSE}):
         body = client.get(f"/page/{asset}")

