@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from models.bundle import PrecisionName, ProviderName
 from models.errors import OperatorFault
 from server.trigger_settings import PlanSettings, Thresholds
 from streaming.predictions import Mode
@@ -34,8 +35,11 @@ class Settings(BaseSettings):
     events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
     model: str = Field("default", description="NAME[@VERSION] of a bundle")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
-    provider: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["auto", "float32", "float16", "int8"] = "auto"
+    provider: ProviderName = "cpu"
+    precision: Literal["auto"] | PrecisionName = "auto"
+    keep_warm_s: float = Field(
+        0.02, ge=0, le=10, description="a GPU that has idled so long computes one window for nothing; 0: never"
+    )
     participant: str | None = Field(None, description="whose cortex it is, where the stream does not say")
     session: str | None = Field(None, description="name of the session, where the stream does not say")
     mode: Mode = Field("continuous", description="a window every hop, or one after each stimulation (evoked)")

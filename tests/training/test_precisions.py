@@ -12,7 +12,7 @@ import pytest
 from models.bundle import Precision
 from models.errors import OperatorFault
 from models.export import reference
-from models.float16 import halve
+from models.half import halve
 from models.runtime import ort
 from tests.models.bundles import encoder, model_files, probes, windows
 from training.heads import replace_heads
