@@ -144,7 +144,7 @@ def build(settings: Settings, bundles: Bundles, decoder: OnnxDecoder) -> tuple[S
     live = LiveDecoder(
         source,
         decoder,
-        LiveSettings(settings.mode, settings.hop_s, settings.participant, placement),
+        LiveSettings(settings.mode, settings.hop_s, settings.participant, placement, settings.keep_warm_s),
         [tell],
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),
