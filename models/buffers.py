@@ -30,7 +30,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class HostBuffers:
-    """`inputs` are written by the caller before `run`, `outputs` are overwritten by it."""
+    """`inputs` are written by the caller before `run`; what it returns holds until the next."""
 
     def __init__(self, session: Any, inputs: Arrays, outputs: Arrays) -> None:
         self.inputs, self._outputs = inputs, outputs

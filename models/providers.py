@@ -44,12 +44,16 @@ _NO_FALLBACK = "explicitly disabled by the user"  # ends what the runtime says o
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model file of a verified bundle: its bytes, name and bytes of the file that holds its weights where they do not
-    lie in it, a hash of both, and the path, for messages."""
+    lie in it, and the path, for messages."""
 
     content: bytes
     weights: tuple[str, bytes] | None
-    sha256: str
     where: str
+
+    def sha256(self) -> str:
+        both = hashlib.sha256(self.content)
+        both.update(self.weights[1] if self.weights else b"")
+        return both.hexdigest()
 
 
 def open_session(model: Model, provider: ProviderName) -> Any:
@@ -81,7 +85,7 @@ def open_session(model: Model, provider: ProviderName) -> Any:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.add_free_dimension_override_by_name("batch", 1)
         options.log_severity_level = 4  # what it would log is raised
-    chosen = [(wanted, _options(provider, model.sha256))]
+    chosen = [(wanted, _options(provider, model))]
     try:
         session = ort.InferenceSession(model.content, options, providers=chosen, enable_fallback=False)
     except Exception as error:  # ONNX Runtime raises its own types, which share only this base
@@ -116,7 +120,7 @@ def _load_libraries(provider: ProviderName) -> None:
             importlib.import_module("tensorrt")
 
 
-def _options(provider: ProviderName, sha256: str) -> dict[str, Any]:
+def _options(provider: ProviderName, model: Model) -> dict[str, Any]:
     match provider:
         case "cpu":
             return {}
@@ -124,7 +128,7 @@ def _options(provider: ProviderName, sha256: str) -> dict[str, Any]:
             return {"use_tf32": 0, "enable_cuda_graph": 1}
         case "tensorrt":  # without fp16 or bf16 of its own: it then keeps to the types in the file
             options = {"trt_engine_cache_enable": 1, "trt_timing_cache_enable": 1}
-            folder = str(engine_folder(sha256, options))
+            folder = str(engine_folder(model.sha256(), options))
             return options | {"trt_engine_cache_path": folder, "trt_timing_cache_path": folder}
 
 

@@ -5,11 +5,8 @@ The weights are random, which takes as long as any, and it is nobody's: no proba
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from dataclasses import replace
-=======
 from collections.abc import Sequence
->>>>>>> ed919ea (A pulse keeps a GPU warm between windows; tests and bench rows that ask a GPU; the decision on providers)
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,34 +26,26 @@ from models.bundle import (
     write_bundle,
 )
 from models.export import FoldedProbe, export_onnx, reference, split_weights
-<<<<<<< HEAD
+from models.half import halve
 from models.int8 import quantize_int8
 from models.networks.fewer_electrodes import FewerElectrodes
-=======
-from models.half import halve
->>>>>>> ed919ea (A pulse keeps a GPU warm between windows; tests and bench rows that ask a GPU; the decision on providers)
 from models.networks.masked_autoencoder import PRESETS, build
 from streaming.signal.settings import ChainSettings
 from training.precisions import FILES
 
-<<<<<<< HEAD
-TOLERANCE = 1e-2  # of a GPU's order of sums at the paper's depth
-INT8_TOLERANCE = 0.5  # of weights that nobody trained
+# off the golden vectors: of a GPU's order of sums at the paper's depth; of rounding; of weights that nobody trained
+TOLERANCES: dict[PrecisionName, float] = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 0.1, "int8": 0.5}
 
 
 def write_random(
-    repository: Path, preset: str, channels: int | None = None, looks_at: int | None = None, int8: bool = False
+    repository: Path,
+    preset: str,
+    precisions: Sequence[PrecisionName] = ("float32",),
+    channels: int | None = None,
+    looks_at: int | None = None,
 ) -> tuple[Path, int]:
-    """The preset, for arrays of so many channels, of which it looks at so many; its weights in a file of their own, or
-    in int8 as well. Returns its directory, and how many parameters its encoder has."""
-=======
-# off the golden vectors: of a GPU's order of sums at the paper's depth; of rounding there
-TOLERANCES: dict[PrecisionName, float] = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 0.1}
-
-
-def write_random(repository: Path, preset: str, precisions: Sequence[PrecisionName] = ("float32",)) -> tuple[Path, int]:
-    """Returns its directory, and how many parameters its encoder has."""
->>>>>>> ed919ea (A pulse keeps a GPU warm between windows; tests and bench rows that ask a GPU; the decision on providers)
+    """The preset, for arrays of so many channels, of which it looks at so many; the weights of each precision in a file
+    of their own. Returns its directory, and how many parameters its encoder has."""
     torch.manual_seed(0)
     config = replace(PRESETS[preset], channels=channels or PRESETS[preset].channels)
     encoder = build(config).encoder.eval()
@@ -66,22 +55,23 @@ def write_random(repository: Path, preset: str, precisions: Sequence[PrecisionNa
     windows = np.random.default_rng(0).standard_normal((2, config.channels, config.bins)).astype(np.float32)
     usable = np.ones((2, config.channels), bool)
     outputs = reference(encoder, probes, windows, usable)
-<<<<<<< HEAD
-    model = export_onnx(encoder, probes)
-    files, precisions = _int8(model, quantize_int8(model, windows, usable)) if int8 else _beside(model)
-=======
     float32 = export_onnx(encoder, probes)
     files: dict[str, bytes] = {}
     written: dict[PrecisionName, Precision] = {}
     for name in precisions:
-        file = FILES[name]
+        file, tolerance = FILES[name], TOLERANCES[name]
         weights = f"{file.removesuffix('.onnx')}.weights"
-        files[file], files[weights] = split_weights(float32 if name == "float32" else halve(float32, (), name), weights)
-        tolerance = TOLERANCES[name]
+        match name:
+            case "float32":
+                model = float32
+            case "int8":
+                model = quantize_int8(float32, windows, usable)
+            case half:
+                model = halve(float32, (), half)
+        files[file], files[weights] = split_weights(model, weights)
         written[name] = Precision(
             file=file, weights=weights, probability_tolerance=tolerance, embedding_tolerance=tolerance
         )
->>>>>>> ed919ea (A pulse keeps a GPU warm between windows; tests and bench rows that ask a GPU; the decision on providers)
     labels, chain = tuple(f"elec{k + 1}" for k in range(config.channels)), ChainSettings().to_dict()
     golden = Golden(windows, usable, outputs["embedding"], {"prestimulus": outputs["prestimulus"]})
     calibration = Calibration(slope=1, offset=0, trials=0, folds=1)
@@ -96,32 +86,7 @@ def write_random(repository: Path, preset: str, precisions: Sequence[PrecisionNa
         min_usable_channels=config.channels // 2,
         embedding_size=config.width,
         probes={"prestimulus": Probe(window=(-config.bins, 0), calibration=calibration, prevalence=0.5)},
-<<<<<<< HEAD
-        precisions=precisions,
+        precisions=written,
     )
     path = write_bundle(repository, manifest, files | {"golden.npz": golden.to_bytes()})
     return path, sum(one.numel() for one in encoder.parameters())
-
-
-def _beside(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
-    model, weights = split_weights(model, "model.weights")
-    kept = {"model.onnx": model, "model.weights": weights}
-    return kept, {"float32": _precision("model.onnx", TOLERANCE, "model.weights")}
-
-
-def _int8(model: bytes, quantised: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
-    kept = {"model.onnx": model, "model.int8.onnx": quantised}
-    return kept, {
-        "float32": _precision("model.onnx", TOLERANCE),
-        "int8": _precision("model.int8.onnx", INT8_TOLERANCE),
-    }
-
-
-def _precision(file: str, tolerance: float, weights: str | None = None) -> Precision:
-    return Precision(file=file, weights=weights, probability_tolerance=tolerance, embedding_tolerance=tolerance)
-=======
-        precisions=written,
-    )
-    files["golden.npz"] = golden.to_bytes()
-    return write_bundle(repository, manifest, files), sum(one.numel() for one in encoder.parameters())
->>>>>>> ed919ea (A pulse keeps a GPU warm between windows; tests and bench rows that ask a GPU; the decision on providers)
