@@ -2,7 +2,8 @@
 
     NAME/VERSION/manifest.json      everything below, the sha256 of every other file, and its own
                  model.onnx         float32; self-contained, or with its weights in model.weights where they are large
-                 model.int8.onnx    the same with int8 weights (optional), model.float16.onnx with float16 ones
+                 model.int8.onnx    the same with int8 weights, and model.float16.onnx and model.bfloat16.onnx with
+                                    those (each optional)
                  golden.npz         windows with the embeddings and probabilities that they must give
                  card.md            how it was made and what it was measured to do
 
@@ -44,8 +45,8 @@ LARGEST_FILE = 4 * 2**30
 MOST = 65_536  # channels, bins, numbers of an embedding: room is made for them before a model says no
 PROBES = ("prestimulus", "evoked")
 
-ProviderName = Literal["cpu", "cuda"]
-PrecisionName = Literal["float32", "float16", "int8"]
+ProviderName = Literal["cpu", "cuda", "tensorrt"]
+PrecisionName = Literal["float32", "float16", "bfloat16", "int8"]
 
 
 # what zipfile, zlib and NumPy raise for bytes that are no such file
@@ -113,13 +114,14 @@ class Probe(_Part):
 class Precision(_Part):
     """One model file, and one of its weights where they are too large to lie in it; how far from the golden vectors it
     may land on this machine, and what it was measured to decode when it was exported, by probe; older bundles do not
-    say."""
+    say. `emulated`: measured on a CPU that rounds as a GPU would, since none runs it."""
 
     file: str
     weights: str | None = None
     probability_tolerance: float = Field(gt=0)
     embedding_tolerance: float = Field(gt=0)  # of the largest |golden embedding|
     metrics: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    emulated: bool = False
 
 
 class Manifest(_Part):

@@ -44,3 +44,6 @@ class Decoder(Protocol):
 
     def step(self, window: NDArray[np.float32], usable: NDArray[np.bool_]) -> Decoded:
         """`window` (channels, bins) of normalised MUA, `usable` (channels,); unusable channels are dropped tokens."""
+
+    def warm_up(self) -> bool:
+        """For the thread that decodes live, where `provider` is a GPU's; whether it is done."""

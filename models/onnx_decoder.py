@@ -1,12 +1,13 @@
 """Runs a bundle with ONNX Runtime, after making sure that on this machine it does what it did where it was exported.
 
 One window at a time, on one thread that does not spin: at this size more threads buy little and cost the tail, and the
-signal thread needs the other core. Buffers are bound once and reused. The provider that was asked for is the provider
-that runs, or nothing runs.
+signal thread needs the other core. Buffers are bound once and reused (buffers.py). The provider that was asked for is
+the provider that runs, or nothing runs (providers.py).
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.buffers import OTHERS, DeviceBuffers, HostBuffers
 from models.bundle import Bundle, Manifest, PrecisionName, ProviderName, verify
 from models.decoder import Decoded
 from models.errors import BundleFault, OperatorFault
-from models.onnx_file import check_operators, check_weights
-from models.runtime import ort
-
-_PROVIDERS: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+from models.providers import RUNS, Model, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +41,19 @@ class OnnxDecoder:
         self.precision: PrecisionName = precision
         self.choice = f"{precision} as asked"
         self._provider = provider
-        file = manifest.precisions[precision].file
-        weights = manifest.precisions[precision].weights
-        beside = (weights, bundle.files[weights]) if weights else None
-        self._session = _open_session(bundle.files[file], beside, provider, f"{bundle.path / file}")
-        _check_interface(self._session, manifest, f"{bundle.path / file}")
-        spec = manifest.input
-        self._window = np.zeros((1, spec.channels, spec.bins), np.float32)
-        self._usable = np.zeros((1, spec.channels), bool)
-        self._outputs: dict[str, NDArray[np.float32]] = {
-            "embedding": np.zeros((1, manifest.embedding_size), np.float32)
-        }
-        self._outputs |= {name: np.zeros(1, np.float32) for name in manifest.probes}
-        self._binding = self._session.io_binding()
-        for name, buffer in {"window": self._window, "usable": self._usable}.items():
-            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(buffer))
-        for name, buffer in self._outputs.items():
-            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(buffer))
+        on_gpu = provider != "cpu"
+        with OTHERS if on_gpu else nullcontext():
+            session = open_session(_model(bundle, precision), provider)
+            spec = manifest.input
+            _check_interface(session, manifest, f"{bundle.path / manifest.precisions[precision].file}")
+            inputs = {
+                "window": np.zeros((1, spec.channels, spec.bins), np.float32),
+                "usable": np.zeros((1, spec.channels), bool),
+            }
+            outputs: dict[str, NDArray[Any]] = {"embedding": np.zeros((1, manifest.embedding_size), np.float32)}
+            outputs |= {name: np.zeros(1, np.float32) for name in manifest.probes}
+            self._buffers = (DeviceBuffers if on_gpu else HostBuffers)(session, inputs, outputs)
+        self._window, self._usable = self._buffers.inputs["window"], self._buffers.inputs["usable"]
 
     @property
     def name(self) -> str:
@@ -66,7 +61,7 @@ class OnnxDecoder:
 
     @property
     def provider(self) -> str:
-        """`cpu` or `cuda`: what really runs, since anything else was refused at the start."""
+        """`cpu`, `cuda` or `tensorrt`: what really runs, since anything else was refused at the start."""
         return self._provider
 
     @property
@@ -88,13 +83,17 @@ class OnnxDecoder:
             raise ValueError(f"window {window.shape} and usable {usable.shape}, expected {expected}")
         self._window[0] = window
         self._usable[0] = usable
-        self._session.run_with_iobinding(self._binding)
-        outputs = self._outputs
+        outputs = self._buffers.run()
         return Decoded(
             embedding=outputs["embedding"][0].copy(),
             prestimulus=float(outputs["prestimulus"][0]) if "prestimulus" in outputs else None,
             evoked=float(outputs["evoked"][0]) if "evoked" in outputs else None,
         )
+
+    def warm_up(self) -> bool:
+        """By the thread that decodes live, before its windows: on a GPU its runs are one graph from now on. False where
+        the GPU is busy with another bundle; the numbers are the same."""
+        return self._buffers.capture()
 
     def check_golden(self, bundle: Bundle) -> GoldenCheck:
         """Runs the golden windows here and compares."""
@@ -121,14 +120,14 @@ def open_bundle(
 
     Raises:
         BundleFault: a hash, a shape, or the golden vectors of the chosen precision do not hold.
-        OperatorFault: this machine cannot run the provider that was asked for.
+        OperatorFault: this machine cannot run the provider that was asked for, or the provider not that precision.
     """
     bundle = verify(path)
     offered = bundle.manifest.precisions
     reason = "as asked"
     if precision == "auto":
         precision, reason = "float32", "the bundle has no int8 model"
-        if provider == "cuda":
+        if provider != "cpu":
             reason = "int8 is for CPUs"
         elif "int8" in offered:
             decoder = OnnxDecoder(bundle, provider, "int8")
@@ -139,6 +138,11 @@ def open_bundle(
             reason = f"int8 is unsound on this CPU ({_against(check, decoder)})"
     if precision not in offered:
         raise OperatorFault(f"{path} has no {precision} model; it has {', '.join(sorted(offered))}")
+    if precision not in RUNS[provider]:
+        raise OperatorFault(
+            f"asked for {precision} on {provider}, which runs {', '.join(RUNS[provider])}; ask for one of these, or "
+            "for another provider"
+        )
     decoder = OnnxDecoder(bundle, provider, precision)
     check = decoder.check_golden(bundle)
     if not check.holds:
@@ -158,38 +162,10 @@ def _against(check: GoldenCheck, decoder: OnnxDecoder) -> str:
     )
 
 
-def _open_session(model: bytes, weights: tuple[str, bytes] | None, provider: ProviderName, where: str) -> Any:
-    """`weights`: name and content of the file that holds the model's weights, where they do not lie in it."""
-    check_operators(model, where)
-    if weights is None:
-        check_weights(model, where)
-    else:
-        check_weights(model, where, weights[0], len(weights[1]))
-    wanted = _PROVIDERS[provider]
-    if provider == "cuda" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from the Python packages beside it, as the gpu extra installs them
-    offered = ort.get_available_providers()
-    if wanted not in offered:
-        raise OperatorFault(f"asked for {provider}, but ONNX Runtime here has {offered}; install the gpu extra")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    if weights is not None:  # from memory: what was hashed is what runs, and no path is ever opened
-        options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
-    # TF32 would cost three digits of the embedding
-    chosen: list[Any] = [(wanted, {"use_tf32": 0})] if provider == "cuda" else [wanted]
-    try:
-        session = ort.InferenceSession(model, options, providers=chosen)
-    except Exception as error:  # ONNX Runtime raises its own types, which share only this base
-        first_line = str(error).splitlines()[0]
-        raise BundleFault(f"{where} does not load on {provider}: {first_line}; export the bundle again") from error
-    running = session.get_providers()
-    if running[0] != wanted:
-        raise OperatorFault(f"asked for {provider}, got {running}; check the GPU driver, or serve on the CPU")
-    return session
+def _model(bundle: Bundle, precision: PrecisionName) -> Model:
+    one = bundle.manifest.precisions[precision]
+    weights = (one.weights, bundle.files[one.weights]) if one.weights else None
+    return Model(bundle.files[one.file], weights, f"{bundle.path / one.file}")
 
 
 def _check_interface(session: Any, manifest: Manifest, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.bundle import Manifest, PrecisionName, find_bundle, read_manifest, versions
+from models.bundle import Manifest, PrecisionName, ProviderName, find_bundle, read_manifest, versions
 from models.errors import BundleFault, Fault
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import ArrayMap, StreamInfo
@@ -18,7 +18,7 @@ class Bundles:
     def __init__(
         self,
         repository: Path,
-        provider: Literal["cpu", "cuda"] = "cpu",
+        provider: ProviderName = "cpu",
         precision: Literal["auto"] | PrecisionName = "auto",
     ) -> None:
         self.repository = repository

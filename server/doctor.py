@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from models.bundle import ProviderName
 from models.errors import Fault
 from server.bundles import Bundles
 from server.settings import PACKAGED
@@ -19,8 +20,8 @@ from streaming.signal.settings import ChainSettings
 PACKAGES = ("phosphene", "numpy", "scipy", "numba", "onnxruntime", "onnxruntime-gpu", "pylsl", "fastapi", "uvicorn")
 
 
-def doctor() -> bool:
-    """Print the findings; True when nothing is wrong."""
+def doctor(provider: ProviderName = "cpu") -> bool:
+    """Print the findings; True when nothing is wrong. Each bundle is opened on `provider`."""
     sound = True
 
     def say(good: bool, what: str, found: str) -> None:
@@ -53,13 +54,13 @@ def doctor() -> bool:
     if _version("onnxruntime") and _version("onnxruntime-gpu"):
         say(False, "onnxruntime", "both onnxruntime and onnxruntime-gpu are installed; uninstall both, install one")
     say(True, "signal chain", f"compiled; {_chain_us():.1f} µs for a millisecond of 96 channels at 30 kHz")
-    bundles = Bundles(PACKAGED)
+    bundles = Bundles(PACKAGED, provider)
     names = [entry["name"] for entry in bundles.list()]
     if not names:
         say(False, "bundle", f"none in {PACKAGED}; install Phosphene again, or export one")
     for name in names:
         try:
-            say(True, "bundle", f"{name}, {bundles.open(name).choice}")
+            say(True, "bundle", f"{name} on {provider}, {bundles.open(name).choice}")
         except Fault as fault:
             say(False, "bundle", str(fault))
     return sound

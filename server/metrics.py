@@ -86,6 +86,7 @@ class Metrics:
             "phosphene_negative_latencies", "Latencies below zero (a clock's error), counted as zero", **kept
         )
         self._skipped = Counter("phosphene_skipped_windows", "Windows that were due but not decoded", **kept)
+        self._pulses = Counter("phosphene_keep_warm_pulses", "Windows for nothing, to keep a GPU awake", **kept)
         self._late_markers = Counter("phosphene_late_markers", "Markers that came after their predictions", **kept)
         self._hangs = Counter("phosphene_decoder_hangs", "Times that an inference did not come back in time", **kept)
 
@@ -177,6 +178,7 @@ class Metrics:
             self._advance(counter, name, getattr(status.counters, name, 0))
         self._advance(self._skipped, "skipped_windows", status.skipped_windows)
         self._advance(self._late_markers, "late_markers", status.late_markers)
+        self._advance(self._pulses, "keep_warm_pulses", status.keep_warm_pulses)
         for name, gauge in self._states.items():
             gauge.set(name == status.state)
         self._rate.set(status.stream.rate_hz if status.stream else 0)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from models.bundle import PrecisionName, ProviderName
 from models.errors import OperatorFault
 from server.array_settings import ArraySettings, check_arrays
 from server.trigger_settings import PlanSettings, Thresholds
@@ -31,8 +32,11 @@ class Settings(ArraySettings, BaseSettings):
 
     arrays: dict[str, ArraySettings] = Field({}, description="further arrays, each a table [arrays.NAME]")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
-    provider: Literal["cpu", "cuda"] = "cpu"
-    precision: Literal["auto", "float32", "float16", "int8"] = "auto"
+    provider: ProviderName = "cpu"
+    precision: Literal["auto"] | PrecisionName = "auto"
+    keep_warm_s: float = Field(
+        0.02, ge=0, le=10, description="a GPU that has idled so long computes one window for nothing; 0: never"
+    )
 
     limits: Path | None = Field(None, description="TOML file of what may ever be asked for; without it, nothing")
     stimulator: str = Field("none", description="none, lsl, serial:PORT, udp:HOST:PORT or simulated, with ?options")

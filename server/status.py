@@ -135,6 +135,7 @@ def status_fields(status: LiveStatus, participant: str | None, session: str | No
         "predictions": status.predictions,
         "skipped_windows": status.skipped_windows,
         "late_markers": status.late_markers,
+        "keep_warm_pulses": status.keep_warm_pulses,
         "last_sample_time": finite(status.last_sample_time),
         "last_prediction_time": finite(status.last_prediction_time),
         "rate_measured_hz": finite(status.rate_measured_hz),

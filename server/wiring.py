@@ -187,7 +187,7 @@ def build(
     live = LiveDecoder(
         source,
         decoder,
-        LiveSettings(settings.mode, settings.hop_s, settings.participant, placement),
+        LiveSettings(settings.mode, settings.hop_s, settings.participant, placement, settings.keep_warm_s),
         [tell],
         revoke=lambda first, last: service.marked_late(first, last),
         marked=lambda seen: service.marked(seen),

@@ -24,6 +24,7 @@ from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
 from streaming.events import Report, Stimulation
+from streaming.keep_warm import KeepWarm
 from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
 from streaming.pipeline import DecodingSettings, Due, Pipeline
@@ -49,12 +50,14 @@ EXPECT_S = 0.5  # for so long bins are held back until the marker of a pulse of 
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """How the stream is decoded, and where. `participant` is whose cortex it is, where the stream does not say."""
+    """How the stream is decoded, and where. `participant` is whose cortex it is, where the stream does not say;
+    `keep_warm_s` after how long without work a GPU computes a window for nothing, 0: never (keep_warm.py)."""
 
     mode: Mode = "continuous"
     hop_s: float = 0.01
     participant: str | None = None
     placement: Placement = ANYWHERE
+    keep_warm_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class LiveStatus:
     predictions: int = 0
     skipped_windows: int = 0
     late_markers: int = 0
+    keep_warm_pulses: int = 0
     last_sample_time: float = float("nan")
     last_prediction_time: float = float("nan")
     rate_measured_hz: float = float("nan")
@@ -142,8 +146,9 @@ class LiveDecoder:
         self._status = LiveStatus()
         self._pipeline: Pipeline | None = None
         self._shadow: Shadow | None = None
+        self._keep_warm: KeepWarm | None = None
         self._operator_mask: NDArray[np.bool_] | None = None
-        self._predictions = self._skipped = self._late = 0
+        self._predictions = self._skipped = self._late = self._pulses = 0
         self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
         self._last_sample_time = self._last_prediction_time = float("nan")
 
@@ -204,6 +209,7 @@ class LiveDecoder:
             predictions=self._predictions,
             skipped_windows=self._skipped,
             late_markers=self._late,
+            keep_warm_pulses=self._pulses,
             last_sample_time=self._last_sample_time,
             last_prediction_time=self._last_prediction_time,
             rate_measured_hz=self._rate[0],
@@ -222,6 +228,7 @@ class LiveDecoder:
     def _run(self) -> None:
         try:
             _load_kernels()
+            self._warm_up(self._decoder)
             while not self._stop.is_set():
                 self._say("waiting", self._status.problem)
                 try:
@@ -264,6 +271,7 @@ class LiveDecoder:
                     trains.clear()
                 before = pipeline if chunk.epoch == epoch else None
                 decoder, epoch = self._decoder, chunk.epoch
+                self._warm_up(decoder)
                 pipeline = self._pipeline = self._begin(decoder, before)
                 self._began(self._decoding(pipeline, decoder, chunk, pipeline is before))
                 if pipeline is not before:
@@ -292,6 +300,23 @@ class LiveDecoder:
             self._skipped += skipped
             for window in due:
                 self._emit(pipeline, decoder, window, chunk, filtered, skipped)
+            if self._keep_warm is not None:
+                self._pulse(self._keep_warm, pipeline, chunk)
+
+    def _warm_up(self, decoder: Decoder) -> None:
+        """On this thread, since a GPU's graph is a thread's own."""
+        if decoder.provider == "cpu":
+            self._keep_warm = None
+        elif self._keep_warm is None or self._keep_warm.decoder is not decoder:
+            self._keep_warm = KeepWarm(decoder, self._settings.keep_warm_s, self._clock)
+
+    def _pulse(self, keep_warm: KeepWarm, pipeline: Pipeline, chunk: Chunk) -> None:
+        """Of samples that come late it is not known when the next come."""
+        if chunk.backlog:
+            return
+        before = keep_warm.pulses
+        keep_warm.look(pipeline.free_s - (self._clock() - chunk.arrival_time))
+        self._pulses += keep_warm.pulses - before
 
     def _settings_of(self, decoder: Decoder, info: StreamInfo) -> DecodingSettings:
         one = self._settings
@@ -362,6 +387,8 @@ class LiveDecoder:
         for sink in self._sinks:
             sink(prediction)
         self._predictions += 1
+        if self._keep_warm is not None and prediction.embedding is not None:
+            self._keep_warm.worked(prediction.latency_ms.inference * 1e-3)
         self._last_prediction_time = prediction.sample_time
         shadow = self._shadow
         if shadow is not None and prediction.embedding is not None:

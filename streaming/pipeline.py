@@ -142,6 +142,15 @@ class Pipeline:
             windows.append(Due(last_bin, last_sample, chunk.epoch, time, trial, chunk.backlog))
         return windows
 
+    @property
+    def free_s(self) -> float:
+        """From the newest sample to the last one of the next window; infinite where no trial waits for one."""
+        grid, evoked = self.chain.grid, self.settings.mode == "evoked"
+        next_bin = min((end for end, _ in self._trials), default=None) if evoked else self._hop_bin
+        if next_bin is None:
+            return float("inf")
+        return (grid.first_sample(next_bin + 1) - self.chain.next_sample) / self.info.rate_hz
+
     def stimulation(self, onset_sample: int, stimulation: Stimulation) -> Revision | None:
         """A marker, timely or late. Returns which predictions already made are revoked by it."""
         newest = self.chain.next_sample - 1

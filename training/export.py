@@ -26,7 +26,7 @@ from models.bundle import (
 )
 from models.errors import OperatorFault
 from models.export import IN_POOLING, FoldedProbe, export_onnx, reference, split_weights
-from models.float16 import halve
+from models.half import halve
 from models.int8 import quantize_int8
 from models.networks.slow_pooling import Slow
 from streaming.chunk import ArrayMap
@@ -88,6 +88,7 @@ def export_bundle(
     models: dict[PrecisionName, bytes] = {
         "float32": float32,
         "float16": halve(float32, (IN_POOLING,)),
+        "bfloat16": halve(float32, (IN_POOLING,), "bfloat16"),
         "int8": quantize_int8(float32, windows, usable, (IN_POOLING,)),
     }
     outputs = reference(encoder, folded, windows, usable, slow)

@@ -5,6 +5,7 @@ The weights are random, which takes as long as any, and it is nobody's: no proba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,20 +26,26 @@ from models.bundle import (
     write_bundle,
 )
 from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.half import halve
 from models.int8 import quantize_int8
 from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import PRESETS, build
 from streaming.signal.settings import ChainSettings
+from training.precisions import FILES
 
-TOLERANCE = 1e-2  # of a GPU's order of sums at the paper's depth
-INT8_TOLERANCE = 0.5  # of weights that nobody trained
+# off the golden vectors: of a GPU's order of sums at the paper's depth; of rounding; of weights that nobody trained
+TOLERANCES: dict[PrecisionName, float] = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 0.1, "int8": 0.5}
 
 
 def write_random(
-    repository: Path, preset: str, channels: int | None = None, looks_at: int | None = None, int8: bool = False
+    repository: Path,
+    preset: str,
+    precisions: Sequence[PrecisionName] = ("float32",),
+    channels: int | None = None,
+    looks_at: int | None = None,
 ) -> tuple[Path, int]:
-    """The preset, for arrays of so many channels, of which it looks at so many; its weights in a file of their own, or
-    in int8 as well. Returns its directory, and how many parameters its encoder has."""
+    """The preset, for arrays of so many channels, of which it looks at so many; the weights of each precision in a file
+    of their own. Returns its directory, and how many parameters its encoder has."""
     torch.manual_seed(0)
     config = replace(PRESETS[preset], channels=channels or PRESETS[preset].channels)
     encoder = build(config).encoder.eval()
@@ -48,8 +55,23 @@ def write_random(
     windows = np.random.default_rng(0).standard_normal((2, config.channels, config.bins)).astype(np.float32)
     usable = np.ones((2, config.channels), bool)
     outputs = reference(encoder, probes, windows, usable)
-    model = export_onnx(encoder, probes)
-    files, precisions = _int8(model, quantize_int8(model, windows, usable)) if int8 else _beside(model)
+    float32 = export_onnx(encoder, probes)
+    files: dict[str, bytes] = {}
+    written: dict[PrecisionName, Precision] = {}
+    for name in precisions:
+        file, tolerance = FILES[name], TOLERANCES[name]
+        weights = f"{file.removesuffix('.onnx')}.weights"
+        match name:
+            case "float32":
+                model = float32
+            case "int8":
+                model = quantize_int8(float32, windows, usable)
+            case half:
+                model = halve(float32, (), half)
+        files[file], files[weights] = split_weights(model, weights)
+        written[name] = Precision(
+            file=file, weights=weights, probability_tolerance=tolerance, embedding_tolerance=tolerance
+        )
     labels, chain = tuple(f"elec{k + 1}" for k in range(config.channels)), ChainSettings().to_dict()
     golden = Golden(windows, usable, outputs["embedding"], {"prestimulus": outputs["prestimulus"]})
     calibration = Calibration(slope=1, offset=0, trials=0, folds=1)
@@ -64,25 +86,7 @@ def write_random(
         min_usable_channels=config.channels // 2,
         embedding_size=config.width,
         probes={"prestimulus": Probe(window=(-config.bins, 0), calibration=calibration, prevalence=0.5)},
-        precisions=precisions,
+        precisions=written,
     )
     path = write_bundle(repository, manifest, files | {"golden.npz": golden.to_bytes()})
     return path, sum(one.numel() for one in encoder.parameters())
-
-
-def _beside(model: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
-    model, weights = split_weights(model, "model.weights")
-    kept = {"model.onnx": model, "model.weights": weights}
-    return kept, {"float32": _precision("model.onnx", TOLERANCE, "model.weights")}
-
-
-def _int8(model: bytes, quantised: bytes) -> tuple[dict[str, bytes], dict[PrecisionName, Precision]]:
-    kept = {"model.onnx": model, "model.int8.onnx": quantised}
-    return kept, {
-        "float32": _precision("model.onnx", TOLERANCE),
-        "int8": _precision("model.int8.onnx", INT8_TOLERANCE),
-    }
-
-
-def _precision(file: str, tolerance: float, weights: str | None = None) -> Precision:
-    return Precision(file=file, weights=weights, probability_tolerance=tolerance, embedding_tolerance=tolerance)

@@ -104,7 +104,8 @@ def ezmsg_chain(settings: ChainSettings) -> Callable[[NDArray[np.float32]], NDAr
 
 
 def network(repeats: int = 400) -> dict[str, Any]:
-    """Milliseconds of a window on one thread: torch eager, ONNX Runtime float32 and int8, the encoder of `live`.
+    """Milliseconds of a window on one thread: torch eager, ONNX Runtime float32 and int8, the encoder of `live`; and
+    how far the embeddings of the others are from torch's, of its largest.
 
     Raises:
         ImportError: torch is not installed.
@@ -135,10 +136,10 @@ def network(repeats: int = 400) -> dict[str, Any]:
         inputs = torch.from_numpy(window), torch.from_numpy(usable)
 
         @torch.inference_mode()
-        def eager(_: int) -> object:
+        def eager(_: int) -> Any:
             return pool(*encoder(*inputs))
 
-        def run(session: Any, _: int) -> object:
+        def run(session: Any, _: int) -> Any:
             return session.run(["embedding"], {"window": window, "usable": usable})
 
         calls: dict[str, Callable[[int], object]] = {"torch eager": eager}
@@ -150,6 +151,10 @@ def network(repeats: int = 400) -> dict[str, Any]:
     finally:
         torch.set_num_threads(threads)
     found: dict[str, Any] = {name: percentiles(np.array(values) / 1e3) for name, values in taken.items()}
+    expected = eager(0).numpy()
+    found["off_torch"] = {
+        name: float(np.abs(run(one, 0)[0] - expected).max() / np.abs(expected).max()) for name, one in sessions.items()
+    }
     eager_ms = found["torch eager"]["p50"]
     return found | {"times_as_fast_as_torch": {name: eager_ms / found[name]["p50"] for name in sessions}}
 

@@ -66,7 +66,9 @@ def _watched(seconds: float, hop_s: float, preset: str, channels: int, looks_at:
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_random(folder / "bundles", preset, channels, looks_at if looks_at < channels else None, int8=True)
+        write_random(
+            folder / "bundles", preset, ("float32", "int8"), channels, looks_at if looks_at < channels else None
+        )
         config = folder / "bench.toml"
         config.write_text(
             f"model = '{preset}'\nbundles = '{folder / 'bundles'}'\nhop_s = {hop_s}\nprecision = 'int8'\n"

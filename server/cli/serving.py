@@ -48,6 +48,20 @@ class Mode(StrEnum):
     evoked = "evoked"
 
 
+class Provider(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+
+
 def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
@@ -56,6 +70,8 @@ def serve(
     stream: Stream = None,
     scale_uv: Scale = None,
     model: Model = None,
+    provider: Annotated[Provider | None, typer.Option(help="What runs the bundle; this or nothing. [cpu]")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of its numbers. [auto]")] = None,
     participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
     session: Annotated[str | None, typer.Option(help="Name of the session, where the stream does not say.")] = None,
     limits: Annotated[
@@ -85,6 +101,8 @@ def serve(
         "stream": stream,
         "scale_uv": scale_uv,
         "model": model,
+        "provider": provider.value if provider else None,
+        "precision": precision.value if precision else None,
         "participant": participant,
         "session": session,
         "limits": limits,
@@ -177,11 +195,13 @@ def _set_at_signal(stop: threading.Event) -> None:
         signal.signal(one, lambda *_: stop.set())
 
 
-def doctor() -> None:
+def doctor(
+    provider: Annotated[Provider, typer.Option(help="What the bundles' golden vectors are asked on.")] = Provider.cpu,
+) -> None:
     """Say whether this machine is fit to serve: versions, LSL, providers, cores, the bundles' golden vectors."""
     import server.doctor
 
-    if not server.doctor.doctor():
+    if not server.doctor.doctor(provider.value):
         raise typer.Exit(1)
 
 

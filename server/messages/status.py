@@ -85,6 +85,7 @@ class Status(BaseModel):
     predictions: int
     skipped_windows: int
     late_markers: int
+    keep_warm_pulses: int
     last_sample_time: float | None
     last_prediction_time: float | None
     rate_measured_hz: float | None

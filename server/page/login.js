@@ -15,14 +15,14 @@ async function logIn(event) {
   const token = $("token").value;
   $("token").value = "";
   try {
-    await post("/v1/login", { token });
-    location.replace("/");
+    await post("v1/login", { token });
+    location.replace("./");
   } catch (error) { say(error.message); }
 }
 
 async function stop() {
   try {
-    say(`stopped: ${(await post("/v1/trigger/disarm", { stop: true, reason: "STOP on the login page" })).state}`);
+    say(`stopped: ${(await post("v1/trigger/disarm", { stop: true, reason: "STOP on the login page" })).state}`);
   } catch (error) { say(`STOP WAS NOT ANSWERED (${error.message}). Use the hardware stop.`); }
 }
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Golden, Precision, verify
-from models.errors import BundleFault, OperatorFault
+from models.errors import BundleFault
 from models.export import reference
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from models.runtime import ort
@@ -189,20 +189,6 @@ def test_a_graph_of_other_shape_is_refused(tmp_path: Path):
 def test_what_is_no_model_is_refused(tmp_path: Path):
     with pytest.raises(BundleFault, match=r"model\.onnx"):
         open_bundle(small_bundle(tmp_path, **{"model.onnx": b""}), precision="float32")
-
-
-def test_another_provider_than_asked_is_refused(path: Path):
-    # the GPU test below covers a machine that has it
-    if "CUDAExecutionProvider" in ort.get_available_providers():
-        pytest.skip("this machine has the GPU runtime")
-    with pytest.raises(OperatorFault, match="asked for cuda"):
-        open_bundle(path, provider="cuda")
-
-
-@pytest.mark.gpu
-def test_cuda_holds_the_golden_vectors(path: Path):
-    running = open_bundle(path, provider="cuda")
-    assert (running.provider, running.precision) == ("cuda", "float32")
 
 
 def test_other_shapes_are_our_bug(decoder: OnnxDecoder):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.export import IN_POOLING, FoldedProbe, export_onnx, reference
-from models.float16 import halve
+from models.half import halve
 from models.int8 import quantize_int8
 from models.networks.masked_autoencoder import PRESETS, Encoder, build, pool
 from models.networks.slow_pooling import Embedder, Slow

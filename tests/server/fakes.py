@@ -131,6 +131,7 @@ class FakeLive:
             signal_delay_s=0.0041,
             rate_measured_hz=30000.2,
             late_markers=0,
+            keep_warm_pulses=0,
         )
 
     def set_mask(self, usable: Any) -> int:

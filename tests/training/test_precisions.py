@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from onnx import numpy_helper
 
 from models.bundle import Precision
 from models.errors import OperatorFault
 from models.export import reference
-from models.float16 import halve
+from models.half import _rounded, emulate, halve
 from models.runtime import ort
 from tests.models.bundles import encoder, model_files, probes, windows
 from training.heads import replace_heads
@@ -151,3 +154,52 @@ def test_held_out_trials_come_back(tmp_path: Path):
     for file, names in ((tmp_path / "held_out.npz", ["prestimulus"]), (tmp_path / "nothing.npz", ["evoked"])):
         with pytest.raises(OperatorFault, match="run `phosphene probe` again"):
             read_held_out(file, names)
+
+
+def test_bfloat16_runs_on_no_cpu_and_its_emulation_rounds_as_torch_does():
+    half = halve(model_files()[0], (), "bfloat16")
+    assert len(half) < 0.7 * len(model_files()[0])
+    with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
+        ort.InferenceSession(half, providers=["CPUExecutionProvider"])
+    shown, usable = windows(16, seed=3)
+    session = ort.InferenceSession(emulate(half), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"window": shown, "usable": usable})
+    exact = reference(encoder(), dict(probes()), shown, usable)
+    rounding = copy.deepcopy(encoder())
+    for module in rounding.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, given: (_bfloat16(given[0]),))
+            module.register_forward_hook(lambda module, _, product: _rounded_product(module, product))
+            module.weight.data = _bfloat16(module.weight.data)
+    expected = reference(rounding, dict(probes()), shown, usable)
+    for value, near, far in zip(found, expected.values(), exact.values(), strict=True):
+        assert value.dtype == np.float32
+        assert 1e-5 < np.abs(value - far).max() < 0.03 * np.abs(far).max()
+        # closer to torch with rounded products than to torch without; attention's own rounding is left out there
+        assert np.abs(value - near).mean() < 0.7 * np.abs(value - far).mean()
+
+
+def _bfloat16(values: torch.Tensor) -> torch.Tensor:
+    return values.to(torch.bfloat16).float()
+
+
+def _rounded_product(module: torch.nn.Linear, product: torch.Tensor) -> torch.Tensor:
+    """A product is rounded before a bias is added, which is no part of it."""
+    return _bfloat16(product) if module.bias is None else _bfloat16(product - module.bias) + module.bias
+
+
+def test_weights_are_rounded_to_the_nearest_bfloat16():
+    values = np.array([1.0, 1.00390625, 1.01171875, -3.1415927, 1e-30, 65504.0, 0.0], np.float32)  # two ties
+    stored = numpy_helper.to_array(_rounded(values, "w", "bfloat16")).astype(np.float32)
+    assert np.array_equal(stored, torch.from_numpy(values).to(torch.bfloat16).float().numpy())
+
+
+def test_what_is_judged_by_emulation_says_so():
+    models = {"float32": model_files()[0], "bfloat16": halve(model_files()[0], (), "bfloat16")}
+    expected = reference(encoder(), dict(probes()), *windows(4))
+    found = judge(models, windows(4), expected, trials(50, wrong=10), HALF)
+    assert found["bfloat16"].why_not is None
+    assert found["float32"].off["embedding"] < found["bfloat16"].off["embedding"] < 0.02
+    assert described("bfloat16", found["bfloat16"]).emulated
+    assert not described("float32", found["float32"]).emulated
+    assert "bfloat16: emulated, since no CPU runs it" in card(found)

@@ -16,6 +16,7 @@ from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS, pool
 from models.networks.slow_pooling import Embedder, Slow
 from models.onnx_decoder import open_bundle
+from models.providers import RUNS
 from tests.training.sessions import CHANNELS, small_session
 from training.data import open_sessions
 from training.export import export, export_bundle
@@ -91,13 +92,15 @@ def test_the_bundle_is_the_probe(line: Path):
 def test_each_precision_says_what_it_decodes(line: Path):
     bundle = find_bundle(line / "repository", "mine")
     manifest = verify(bundle).manifest
-    assert list(manifest.precisions) == ["float32", "float16", "int8"]
+    assert list(manifest.precisions) == ["float32", "float16", "bfloat16", "int8"]
     tested = metrics(line)["probe"]
     for name, one in manifest.precisions.items():
         found = one.metrics["prestimulus"]
         assert found["trials"] == tested["trials"]
         assert abs(found["balanced_accuracy"] - tested["balanced_accuracy"]) < 0.05
-        assert open_bundle(bundle, precision=name).precision == name
+        assert one.emulated == (name == "bfloat16")
+        if not one.emulated:
+            assert open_bundle(bundle, precision=name).precision == name
     assert "| float16 | " in (bundle / "card.md").read_text()
 
 
@@ -111,11 +114,12 @@ def test_large_weights_lie_beside_the_model_and_decode_the_same(
     assert {name: one.weights for name, one in manifest.precisions.items()} == {
         "float32": "model.weights",
         "float16": "model.float16.weights",
+        "bfloat16": "model.bfloat16.weights",
         "int8": "model.int8.weights",
     }
     whole = find_bundle(line / "repository", "mine")
     trials = gather(open_sessions([line / "data"], line)[0], "prestimulus", 128)
-    for precision in manifest.precisions:
+    for precision in RUNS["cpu"]:
         one, other = open_bundle(bundle, precision=precision), open_bundle(whole, precision=precision)
         for window, usable in zip(trials.windows[:5], trials.usable[:5], strict=True):
             assert one.step(window, usable).prestimulus == other.step(window, usable).prestimulus
@@ -134,10 +138,10 @@ def test_a_precision_that_decodes_worse_is_left_out_and_said(
     export(line / "run", line / "probes", tmp_path, "mine", "tester")
     assert "int8 is not written: on 80 held-out trials its prestimulus probe differs" in capsys.readouterr().out
     manifest = verify(find_bundle(tmp_path, "mine")).manifest
-    assert list(manifest.precisions) == ["float32", "float16"]
+    assert list(manifest.precisions) == ["float32", "float16", "bfloat16"]
     assert "held-out trials" in manifest.provenance["precisions_not_written"]["int8"]
     assert open_bundle(find_bundle(tmp_path, "mine")).precision == "float32"
-    with pytest.raises(OperatorFault, match="has no int8 model; it has float16, float32"):
+    with pytest.raises(OperatorFault, match="has no int8 model; it has bfloat16, float16, float32"):
         open_bundle(find_bundle(tmp_path, "mine"), precision="int8")
 
 
