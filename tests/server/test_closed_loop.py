@@ -15,11 +15,11 @@ import pytest
 from models.errors import RigFault
 from server.bundles import Bundles
 from server.closed_loop import open_loop
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from server.settings import PACKAGED, Settings
 from server.trigger_settings import PlanSettings, Thresholds
 from server.wiring import build, listen, make_server
-from tests.lawful import violations
 
 LIMITS = Path(__file__).parents[2] / "server" / "demo_limits.toml"
 EASY = Thresholds(p_on=0.51, p_off=0.5, dwell_hops=1)  # nearly any state: it is the way round that is tested

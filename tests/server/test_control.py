@@ -16,6 +16,7 @@ import pytest
 from pylsl import local_clock
 
 from server.closed_loop import open_loop
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from server.settings import Settings
 from server.wiring import SWITCH_INTERVAL_S
@@ -23,7 +24,6 @@ from streaming.events import Report, Stimulation
 from streaming.live import MarkerSeen
 from streaming.matching import Decoding
 from streaming.stimulators.simulated import Faults
-from tests.lawful import violations
 from tests.server.fakes import prediction
 from tests.server.test_real_server import Running
 
