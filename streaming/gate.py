@@ -111,6 +111,7 @@ class Gate:
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
+        self._drifts = False  # as the journal was told last
         self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
@@ -150,7 +151,7 @@ class Gate:
         conditions = asked.conditions
         if not (-self.thresholds.max_age_s <= age_s <= self.thresholds.max_age_s or self._recorded()):
             conditions = conditions._replace(fresh=False)
-        if prediction.flags or conditions != self._conditions:
+        if prediction.flags or self._drifts or conditions != self._conditions:
             self._note(prediction, conditions)
         decision = self.engine.decide(prediction, conditions)
         self._last_seq = prediction.seq
@@ -173,10 +174,12 @@ class Gate:
         if self.engine.state not in WATCHED:
             return
         arrival = [flag for flag in prediction.flags if flag in ("overload", "backlog")]  # not in the samples either
-        if arrival or conditions != self._conditions:
+        drifts = "drift" in prediction.flags  # in no window's samples: told when it changes, and it lasts
+        if arrival or drifts != self._drifts or conditions != self._conditions:
             place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
-            self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
-            self._conditions = conditions
+            flags = [*arrival, "drift"] if drifts else arrival
+            self._journal.write("conditions", {**place, "flags": flags, **conditions.as_fields()})
+            self._conditions, self._drifts = conditions, drifts
 
     def _fire(self, trigger: Trigger, asked: Asked, now: float, age_s: float) -> tuple[str | None, str, str]:
         """(id, why it was not sent, what went wrong once it was)."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
+from streaming.drift import DriftStatus
 from streaming.events import Report, Stimulation
 from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
@@ -58,7 +59,8 @@ class LiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class LiveStatus:
-    """A snapshot for status, page and metrics. Arrays are per channel, in stream order."""
+    """A snapshot for status, page and metrics. Arrays are per channel, in stream order. `drift`: None where nothing is
+    measured."""
 
     state: State = "waiting"
     problem: str = ""
@@ -72,6 +74,7 @@ class LiveStatus:
     rate_measured_hz: float = float("nan")
     signal_delay_s: float = float("nan")
     not_calibrated: str = ""
+    drift: DriftStatus | None = None
     usable: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     envelope_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     z: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -141,6 +144,7 @@ class LiveDecoder:
         self._shadow: Shadow | None = None
         self._operator_mask: NDArray[np.bool_] | None = None
         self._predictions = self._skipped = self._late = 0
+        self._drifts = False
         self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
         self._last_sample_time = self._last_prediction_time = float("nan")
 
@@ -210,7 +214,8 @@ class LiveDecoder:
         chain = pipeline.chain
         last = chain.next_bin
         bins = chain.recent(last - SMOOTHING_BINS, last)
-        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1])
+        drift = None if pipeline.drift is None else pipeline.drift.status()
+        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1], drift=drift)
 
     # On the decode thread --------------------------------------------------------------------------------------------
 
@@ -358,9 +363,18 @@ class LiveDecoder:
             sink(prediction)
         self._predictions += 1
         self._last_prediction_time = prediction.sample_time
+        if ("drift" in prediction.flags) != self._drifts:
+            self._tell_drift(pipeline)
         shadow = self._shadow
         if shadow is not None and prediction.embedding is not None:
             shadow.look(pipeline, prediction)
+
+    def _tell_drift(self, pipeline: Pipeline) -> None:
+        self._drifts = not self._drifts
+        if self._drifts and pipeline.drift is not None:
+            log.warning("the input has drifted from what the bundle was fitted to: %s", pipeline.drift.status())
+        else:
+            log.info("the input is again as the bundle knows it, or began anew")
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers
