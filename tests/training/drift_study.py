@@ -4,7 +4,8 @@
     python -m tests.training.drift_study RUNS/full
 
 The reference is of four minutes of each of five sessions of day 0, as `phosphene calibrate` would write it for the
-bundle that ships. Held against it: the other sessions of that day and of later days, whole, and what must be noticed.
+bundle that ships. Held against it: the other sessions of that day and of later days (`--whole`: not four minutes of each
+but all of them), and what must be noticed.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()
     decoder = open_bundle(find_bundle(PACKAGED, "default"), "cpu", arguments.precision)
     print(f"{decoder.name}, {decoder.precision}")
     whole = [read_session(path) for path in sorted((arguments.runs / "fitting").iterdir())]
     day, held_out = [cut(session) for session in whole], whole[5:]
     held_out += [read_session(path) for path in sorted((arguments.runs / "later").iterdir())]
+    if not arguments.whole:
+        held_out = [cut(session) for session in held_out]
     began = time.monotonic()
     reference = drift_reference(open_bundle(decoder_path(), "cpu", "float32"), day[:5], [])
     assert reference is not None
