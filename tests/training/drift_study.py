@@ -4,8 +4,8 @@
     python -m tests.training.drift_study RUNS/full
 
 The reference is of four minutes of each of five sessions of day 0, as `phosphene calibrate` would write it for the
-bundle that ships. Held against it: the other sessions of that day and of later days (`--whole`: not four minutes of each
-but all of them), and what must be noticed.
+bundle that ships. Held against it: the other sessions of that day and of later days (`--whole`: all of each, and not
+four minutes), and what must be noticed.
 """
 
 from __future__ import annotations
