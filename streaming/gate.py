@@ -115,6 +115,7 @@ class Gate:
         self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
+        self.stalled = ""  # a sentence while the decode thread stands still, by whoever watches it
         self.engine = self._build()
 
     # On the decode thread --------------------------------------------------------------------------------------------
@@ -419,6 +420,7 @@ class Gate:
         decoding = None if silent else self._decoding
         status, journal_writes = self._device_status(), self._journal.healthy
         found = why_not(self.engine.limits, decoding, self._device.capabilities, status, journal_writes)
+        found += [self.stalled] if self.stalled else []
         return [self._rules.problem, *found] if self._rules.problem else found
 
     def statistics(self) -> GateStatistics:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
+from streaming.bursts import Bursts
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
 from streaming.drift import DriftStatus
 from streaming.events import Report, Stimulation
@@ -221,10 +222,11 @@ class LiveDecoder:
 
     def _run(self) -> None:
         try:
-            _load_kernels()
+            loaded = False
             while not self._stop.is_set():
                 self._say("waiting", self._status.problem)
                 try:
+                    loaded = loaded or _load_kernels()
                     if self._source.wait(self._stop):
                         with self._settings.placement.held():
                             self._decode_stream()
@@ -414,13 +416,22 @@ class LiveDecoder:
         self._status = replace(self._status, state=state, problem=problem)
 
 
-def _load_kernels() -> None:
-    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start."""
-    for kind in ("rolling_z", "robust_trailing"):
-        chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
-        chain.push(np.zeros((60, 2), np.float32), 0)
-        chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
-        chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
+def _load_kernels() -> bool:
+    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start.
+
+    Raises:
+        OperatorFault: what was compiled cannot be kept; nothing else here writes.
+    """
+    try:
+        for kind in ("rolling_z", "robust_trailing"):
+            chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
+            chain.push(np.zeros((60, 2), np.float32), 0)
+            chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
+            chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
+            Bursts(chain, 4).flag(3)
+    except OSError as error:
+        raise OperatorFault(f"the compiled kernels cannot be kept: {error}; make room on the disk") from error
+    return True
 
 
 def _wrong_channels(info: StreamInfo, expected: int) -> str:

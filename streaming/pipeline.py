@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.bundle import DriftReference
 from models.decoder import Decoder
+from streaming.bursts import Bursts
 from streaming.chunk import Chunk, StreamInfo
 from streaming.drift import Drift
 from streaming.events import Stimulation
@@ -29,6 +30,7 @@ from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 EVOKED_START_BINS = 170  # the evoked window of 128 bins is [170, 298) ms after onset; a longer one ends later
 EVOKED_SETTLE_BINS = 4  # of which so many may still settle: docs/decisions/trains-without-pulses.md
+STUCK = 100  # windows in a row to which a network gives one and the same probability: it does not read them
 TRAINS_KEPT = 64  # more than a normaliser's window holds
 
 _REASONS: tuple[tuple[int, Flag], ...] = (
@@ -123,6 +125,9 @@ class Pipeline:
         self._spoilt_to = -(2**62)  # the last sample of those that a marker came too late for
         self._tainted = (0, -1)  # and the bins in which nothing is vouched for because of them
         self._expected = Expected()
+        self._bursts = Bursts(self.chain, settings.n_bins)
+        self._said: float | None = None  # the last probability, and how often in a row
+        self._same = 0
         self.drift = _drift(settings)
         self._unseen: tuple[int, NDArray[np.float32]] | None = None  # last bin and embedding of the window held here
         self.late_markers = 0
@@ -173,6 +178,7 @@ class Pipeline:
             self._taint(start, end)
         if changed is None:
             return None
+        self._bursts.changed(changed)
         self.late_markers += 1
         return Revision(self.chain.grid.first_sample(changed), newest)
 
@@ -253,8 +259,11 @@ class Pipeline:
         if self.chain.awaits_marker or tainted or unanswered:
             flags.append("late_marker")
         n_usable = self.chain.usable_at(due.last_bin) if reason else int(np.count_nonzero(self._usable))
-        if not self._decodable or n_usable < self.settings.min_usable_channels:
+        burst = self._bursts.flag(due.last_bin)
+        if not self._decodable or n_usable < self.settings.min_usable_channels or burst == "channels":
             flags.append("channels")
+        if burst == "settling" and not flags:
+            flags.append(burst)
         # What the inference has no part in comes before it: behind it the caches are cold, and a pulse waits.
         source, mode, trial, model = self.info.kind, self.settings.mode, due.trial, decoder.name
         seq, time, last_sample, epoch = self._next_seq(), due.sample_time, due.last_sample, due.epoch
@@ -267,7 +276,10 @@ class Pipeline:
         if not flags:
             decoded = decoder.step(self._window, self._usable)
             value = decoded.prestimulus if mode == "continuous" else decoded.evoked
-            if not np.isfinite(decoded.embedding).all() or not (value is None or 0.0 <= value <= 1.0):
+            self._same = self._same + 1 if value is not None and value == self._said else 0
+            self._said = value
+            sound = np.isfinite(decoded.embedding).all() and (value is None or 0.0 <= value <= 1.0)
+            if not sound or self._same >= STUCK:
                 flags.append("not_finite")
             else:
                 embedding, probability = decoded.embedding, value

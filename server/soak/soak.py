@@ -40,6 +40,7 @@ from server.soak.witness import Witness
 
 STARTS_S = 90.0  # for both processes, where kernels must be compiled first
 SETTLES_S = 1.0  # what is under way at the end
+MEMORY_EVERY = 5  # scrapes: the report keeps the memory every ten seconds
 DRIPS = 4  # clients that read a byte a second, all the time
 LIMITS = Path(__file__).parents[1] / "demo_limits.toml"
 SETTINGS = """
@@ -121,6 +122,7 @@ def soak(minutes: float, seed: int, out: Path, tell: Callable[[str], None] = lam
             {"kind": one.kind, "at_s": one.began - struck[0].began, "s": one.ended - one.began, **one.told}
             for one in struck
         ],
+        "memory": [(at - struck[0].began, pid, mib) for at, pid, mib in witness.memory[::MEMORY_EVERY]],
         "deaths": [
             {"at_s": one.at - struck[0].began, "status": one.status, "reason": one.reason, "said": one.said}
             for one in service.deaths

@@ -16,7 +16,7 @@ from pylsl import local_clock
 from models.errors import Fault, OperatorFault
 from server.bench.client import Client
 from server.bench.measure import memory_mib
-from server.running import ask
+from server.running import CUT_OFF, ask
 from server.soak.supervised import Supervised
 
 AGAIN_S = 0.05
@@ -82,7 +82,7 @@ class Witness:
         while not self._ended.wait(SCRAPE_S):
             if (pid := self._service.pid) is not None:
                 self.memory.append((local_clock(), pid, memory_mib(pid)))
-            with suppress(OSError, Fault):
+            with suppress(Fault, *CUT_OFF):
                 self._compare()
 
     def _compare(self) -> None:

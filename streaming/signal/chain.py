@@ -159,6 +159,12 @@ class SignalChain:
         envelope = self.rings.plane(kn.ENVELOPE, first_bin, end_bin)
         return envelope.mean(axis=0), self.rings.z(end_bin - 1, end_bin)[0]
 
+    def last_burst(self, first_bin: int, end_bin: int, last: int, *limits: float) -> int:
+        """The last of the finished ones among these bins that is part of a burst, or `last` (see Rings.last_burst)."""
+        oldest = self._next_bin - len(self.rings.facts)
+        first, end = max(first_bin, self._first_bin, oldest), min(end_bin, self._next_bin)
+        return self.rings.last_burst(first, end, last, *limits)
+
     # Samples ---------------------------------------------------------------------------------------------------------
 
     def push(self, samples_uv: NDArray[np.float32], first_sample: int) -> Bins:

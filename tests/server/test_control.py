@@ -276,6 +276,21 @@ def test_the_lease_runs_out(loop):
     assert loop.pulses() == []
 
 
+def test_an_event_loop_that_is_blocked_keeps_nobody_armed(loop):
+    """A handler that waits: no heartbeat is heard and no request answered, and predictions go on."""
+    loop.arm()
+    began = time.monotonic()
+    assert loop.service._loop is not None
+    loop.service._loop.call_soon_threadsafe(time.sleep, 3.6)
+    while (passed_s := time.monotonic() - began) < 3.3:
+        loop.hops(1, 0.1 if passed_s < 1.7 else 0.9)
+        time.sleep(0.01)
+    assert loop.gate.engine.state.value == "DISARMED", "asked past the loop"
+    assert loop.pulses() == []
+    assert within(2.0, lambda: loop.state() == "DISARMED")
+    assert loop.get("/v1/trigger")["because"] == "the operator's client fell silent"
+
+
 def test_limits_edited_while_armed(loop):
     loop.arm()
     loop.limits.write_text(LIMITS + "# another thought")

@@ -114,7 +114,7 @@ def test_a_source_that_fell_silent_and_predictions_that_went_on() -> None:
     seen.strike("source paused", "source", 50.0, 53.0)
     seen.witness.told = [(-1.0, "ready", True), (50.4, "ready", False)]
     assert not found(checks._input(seen.evidence(), seen.rows))["a source that is silent inhibits within 0.25 s"]
-    seen.rows["vouched"][(seen.rows["arrived"] > 50.2) & (seen.rows["arrived"] < 53)] = 0
+    seen.rows["vouched"][(seen.rows["arrived"] > 50.2) & (seen.rows["arrived"] < 53.01)] = 0
     assert found(checks._input(seen.evidence(), seen.rows))["a source that is silent inhibits within 0.25 s"]
     assert found(checks._truth(seen.evidence()))["a silent source is told within 1 s"]
     seen.witness.told[1] = (51.4, "ready", False)
