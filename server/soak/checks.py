@@ -24,8 +24,8 @@ AGAIN_S = 5.0
 ENDED_S = 3.0
 STALE_MS = 250.0
 TAIL_MS = 2.0
-GROWTH_MIB = 10.0
-WARM_S, LEAST_LIFE_S = 30.0, 60.0  # of a process, before its memory is judged
+GROWTH_MIB = 5.0
+LEAST_LIFE_S = 300.0  # of a process whose memory is judged: what it takes once (a bundle, a stream) is no leak
 APART_S = 3.0  # what is nearer to a fault is not calm
 LATE_PULSE_S = 0.5  # behind its trigger
 SHUT = ("ready", False), ("ready", None)
@@ -215,16 +215,18 @@ def _told(seen: Evidence, struck: Struck, as_: Iterable[tuple[str, Any]]) -> flo
 
 
 def _memory(seen: Evidence) -> Iterator[Verdict]:
+    """Of each long life the last quarter beside the one before. Nothing to say in a soak of minutes."""
     grown = []
     for began, pid in seen.service.starts:
-        life = [(at - began, mib) for at, of, mib in seen.witness.memory if of == pid and at - began > WARM_S]
-        if len(life) > 10 and life[-1][0] > LEAST_LIFE_S:
-            mib = np.array([size for _, size in life])
-            grown.append((float(np.median(mib[-5:]) - np.median(mib[:5])), life[-1][0]))
+        life = np.array([(at - began, mib) for at, of, mib in seen.witness.memory if of == pid])
+        if not len(life) or life[-1, 0] < LEAST_LIFE_S:
+            continue
+        third, last = (life[:, 0] > life[-1, 0] * share for share in (0.5, 0.75))
+        grown.append(float(np.median(life[last, 1]) - np.median(life[third & ~last, 1])))
     if grown:
-        most, longest = max(grown)[0], max(life_s for _, life_s in grown)
-        found = f"grew by {most:.1f} MiB at most, in {len(grown)} lives of up to {longest / 60:.1f} min"
-        yield _verdict(f"memory grows by less than {GROWTH_MIB:g} MiB", found, most < GROWTH_MIB)
+        found = f"grew by {max(grown):.1f} MiB at most, in {len(grown)} lives of over {LEAST_LIFE_S / 60:g} minutes"
+        what = f"memory grows by less than {GROWTH_MIB:g} MiB in the last quarter of a life"
+        yield _verdict(what, found, max(grown) < GROWTH_MIB)
 
 
 def _tails(seen: Evidence, heard: Rows) -> Iterator[Verdict]:

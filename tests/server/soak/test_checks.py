@@ -160,3 +160,7 @@ def test_memory_that_grows() -> None:
         seen.witness.memory = [(-50.0 + s, 7, 300 + grown * s / 600) for s in range(0, 600, 2)]
         ((_, held),) = found(checks._memory(seen.evidence())).items()
         assert held == holds
+    seen.witness.memory = [(-50.0 + s, 7, 300.0 if s < 100 else 340.0) for s in range(0, 600, 2)]
+    assert list(found(checks._memory(seen.evidence())).values()) == [True], "what is taken once is no leak"
+    seen.witness.memory = seen.witness.memory[:100]
+    assert found(checks._memory(seen.evidence())) == {}
