@@ -20,6 +20,7 @@ from server.soak.witness import Witness
 
 INHIBITED_S = 0.25
 TOLD_S = 1.0
+DISK_TOLD_S = 1.5  # there is a row to write every second at least, and a quarter of one until it is missed
 AGAIN_S = 5.0
 ENDED_S = 3.0
 STALE_MS = 250.0
@@ -186,14 +187,17 @@ def _input(seen: Evidence, heard: Rows) -> Iterator[Verdict]:
 
 
 def _truth(seen: Evidence) -> Iterator[Verdict]:
-    quiet, shut = [], []
+    quiet: list[float] = []
+    shut: list[float] = []
+    full: list[float] = []
     for one in seen.struck:
         if one.kind in ("source paused", "source killed") and one.ended - one.began > TOLD_S:
             quiet.append(_told(seen, one, SHUT))
         elif one.kind in ("limits edited", "disk full") and one.told["state"] in ("ARMED", "REFRACTORY"):
-            shut.append(_told(seen, one, STILL))
+            (shut if one.kind == "limits edited" else full).append(_told(seen, one, STILL))
     yield from _all_within("a silent source is told", quiet, TOLD_S)
-    yield from _all_within("edited limits and a full disk disarm", shut, TOLD_S)
+    yield from _all_within("edited limits disarm", shut, TOLD_S)
+    yield from _all_within("a full disk disarms", full, DISK_TOLD_S)
     yield _none_of(
         "metrics that said otherwise than the status", seen.witness.contradictions, f"of {seen.witness.scrapes} scrapes"
     )
