@@ -28,7 +28,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,31 @@ class Probe(_Part):
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
+class Profile(_Part):
+    """What a vector's running mean was in recordings, number by number, and the distance from it at which it counts as
+    drifted (`streaming/drift.py` says which distance)."""
+
+    mean: tuple[FiniteFloat, ...]
+    spread: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
+    limit: FiniteFloat = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Profile:
+        if len(self.mean) != len(self.spread):
+            raise ValueError(f"{len(self.spread)} spreads for {len(self.mean)} means")
+        return self
+
+
+class DriftReference(_Part):
+    """What the input is held against while it is decoded. `over_s`: of the running mean; `mua` by channel; `found` says
+    on what it was found, and how often it was wrong there."""
+
+    over_s: FiniteFloat = Field(gt=0)
+    mua: Profile
+    embedding: Profile
+    found: dict[str, Any] = Field(default_factory=dict)
+
+
 class Precision(_Part):
     """One model file, and one of its weights where they are too large to lie in it; how far from the golden vectors it
     may land on this machine, and what it was measured to decode when it was exported, by probe; older bundles do not
@@ -138,6 +163,7 @@ class Manifest(_Part):
     embedding_size: int = Field(gt=0, le=MOST)
     read: int | None = Field(default=None, gt=0)  # the probes read so many of the embedding's first numbers; None: all
     probes: dict[Literal["prestimulus", "evoked"], Probe] = Field(default_factory=dict)
+    drift: DriftReference | None = None  # None: nothing is known of how its input usually is
     precisions: dict[PrecisionName, Precision]
     provenance: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)  # name -> sha256
@@ -160,6 +186,8 @@ class Manifest(_Part):
             raise ValueError(f"min_usable_channels {self.min_usable_channels} of {channels} channels")
         if self.read is not None and self.read > self.embedding_size:
             raise ValueError(f"probes read {self.read} of {self.embedding_size} numbers of the embedding")
+        if self.drift and (len(self.drift.mua.mean), len(self.drift.embedding.mean)) != (channels, self.embedding_size):
+            raise ValueError(f"drift reference is not of {channels} channels and {self.embedding_size} numbers")
         if "float32" not in self.precisions:
             raise ValueError("no float32 model")
         if self.chain_sha256 != chain_sha256(self.chain):

@@ -198,7 +198,7 @@ def _valid(limits_file: LimitsFile) -> Limits | None:
 
 
 def _device(spec: str, deliver: Callable[[Pattern, str, float], bool], log_path: Path) -> Stimulator:
-    """The simulated device writes what it delivered beside the journal, for tests/lawful.py to compare."""
+    """The simulated device writes what it delivered beside the journal, for server/journal/lawful.py to compare."""
     if spec.partition("?")[0] == "simulated":
         try:
             log_path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,8 @@ class Metrics:
         self._loop_lag = Histogram(
             "phosphene_event_loop_lag_seconds", "How late a tick was, ten times a second", buckets=LAG_BUCKETS, **kept
         )
+        drift = Gauge("phosphene_drift_ratio", "Distance from the usual input, of its limit", ["of"], **kept)
+        self._drift = {of: drift.labels(of) for of in ("mua", "embedding")}
 
         trigger = Gauge("phosphene_trigger_state", "1 for the state of the trigger", ["state"], **kept)
         self._trigger_states = {state: trigger.labels(state.value) for state in TriggerState}
@@ -189,6 +191,8 @@ class Metrics:
         self._advance(self._dropped, "dropped", service.dropped)
         for refused, count in service.refusals.items():
             self._advance(self._refused.labels(refused), f"refused {refused}", count)
+        for of, gauge in self._drift.items():
+            gauge.set(getattr(status.drift, of, float("nan")))
         self._publish_trigger(service.gate.statistics(), service.gate.blind)
         self._publish_journal(service.journal.statistics())
         bundle = (service.decoder.name, service.decoder.manifest.manifest_sha256)

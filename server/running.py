@@ -12,11 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from typing import Any
 
 from models.errors import OperatorFault, RigFault
 
 ANSWERS_S = 10.0
+CUT_OFF = (OSError, HTTPException, ValueError)  # by a service that ends in the middle of an answer
 ENDS_S = 5.0  # a service that was told to end takes up to 3
 
 
@@ -47,7 +49,7 @@ def status(port: int) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status", timeout=1.0) as answer:
             return dict(json.load(answer))
-    except OSError:
+    except CUT_OFF:
         return {}
 
 
@@ -65,7 +67,7 @@ def ask(port: int, method: str, path: str, body: dict[str, Any] | None = None) -
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         raise OperatorFault(str(json.load(error)["detail"])) from None
-    except OSError as error:
+    except CUT_OFF as error:
         raise RigFault(f"{method} {path}: the service on port {port} does not answer ({error})") from error
 
 

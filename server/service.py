@@ -343,6 +343,7 @@ class Service:
                 log.critical("%s", self.dead, extra={"event": "decoder", "fields": {"hangs": True, "given_up": True}})
                 self.journal.write("fault", {"reason": "decoder_hangs"})
                 self.give_up()
+            self.gate.stalled = self.hangs  # nobody arms it meanwhile
 
     def tick(self, count: int) -> None:
         """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status;

@@ -142,7 +142,18 @@ def status_fields(status: LiveStatus, participant: str | None, session: str | No
         "signal_delay_s": finite(status.signal_delay_s),
         "usable_channels": int(np.count_nonzero(status.usable)),
         "not_calibrated": status.not_calibrated,
+        "drift": _drift(status),
     }
+
+
+def _drift(status: LiveStatus) -> dict[str, Any]:
+    """Distances as shares of their limits: beyond 1 the input has drifted; null until they mean something."""
+    found = status.drift
+    if found is None:
+        why = "no calibrated stream, or a bundle that does not know its usual input; `phosphene calibrate` writes one"
+        return {"measured": False, "why": why}
+    shares = {"mua": finite(found.mua), "embedding": finite(found.embedding)}
+    return {"measured": True, "drifts": found.drifts, **shares}
 
 
 def array_fields(status: LiveStatus) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from streaming.sources.recording import open_recording
 log = logging.getLogger("phosphene")
 # Python hands the interpreter lock over at most this often; the default of 5 ms would show in the decode thread's p99
 SWITCH_INTERVAL_S = 2e-4
+PING_S = 5.0  # between pings, and for the answer: a client behind a cable that was pulled is let go within both
 GIVEN_UP_S = 1.0  # for what is left to do once the decode thread hangs for good
 
 
@@ -136,8 +137,8 @@ def make_server(service: Service, port: int, tokens: Tokens | None = None, other
             ws=Wire,
             ws_per_message_deflate=False,
             ws_max_size=16 * 1024,
-            ws_ping_interval=5.0,
-            ws_ping_timeout=5.0,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
             log_config=None,

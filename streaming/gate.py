@@ -113,9 +113,11 @@ class Gate:
         self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
         self._newest: Prediction | None = None  # for whoever looks
+        self._drifts = False  # as the journal was told last
         self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
+        self.stalled = ""  # a sentence while the decode thread stands still, by whoever watches it
         self.engine = self._build()
 
     # On the decode thread --------------------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ class Gate:
         conditions = asked.conditions
         if not (-self.thresholds.max_age_s <= age_s <= self.thresholds.max_age_s or self._recorded()):
             conditions = conditions._replace(fresh=False)
-        if prediction.flags or conditions != self._conditions:
+        if prediction.flags or self._drifts or conditions != self._conditions:
             self._note(prediction, conditions)
         decision = self.engine.decide(prediction, conditions)
         self._last_seq, self._newest = prediction.seq, prediction
@@ -175,10 +177,12 @@ class Gate:
         if self.engine.state not in WATCHED:
             return
         arrival = [flag for flag in prediction.flags if flag in ("overload", "backlog")]  # not in the samples either
-        if arrival or conditions != self._conditions:
+        drifts = "drift" in prediction.flags  # in no window's samples: told when it changes, and it lasts
+        if arrival or drifts != self._drifts or conditions != self._conditions:
             place = {"seq": prediction.seq, "epoch": prediction.epoch, "last_sample": prediction.last_sample}
-            self._journal.write("conditions", {**place, "flags": arrival, **conditions.as_fields()})
-            self._conditions = conditions
+            flags = [*arrival, "drift"] if drifts else arrival
+            self._journal.write("conditions", {**place, "flags": flags, **conditions.as_fields()})
+            self._conditions, self._drifts = conditions, drifts
 
     def _fire(self, trigger: Trigger, asked: Asked, now: float, age_s: float) -> tuple[str | None, str, str]:
         """(id, why it was not sent, what went wrong once it was)."""
@@ -418,6 +422,7 @@ class Gate:
         decoding = None if silent else self._decoding
         status, journal_writes = self._device_status(), self._journal.healthy
         found = why_not(self.engine.limits, decoding, self._device.capabilities, status, journal_writes)
+        found += [self.stalled] if self.stalled else []
         return [self._rules.problem, *found] if self._rules.problem else found
 
     def statistics(self) -> GateStatistics:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault
+from streaming.bursts import Bursts
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
+from streaming.drift import DriftStatus
 from streaming.events import Report, Stimulation
 from streaming.keep_warm import KeepWarm
 from streaming.lsl_calls import local_clock
@@ -62,7 +64,8 @@ class LiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class LiveStatus:
-    """A snapshot for status, page and metrics. Arrays are per channel, in stream order."""
+    """A snapshot for status, page and metrics. Arrays are per channel, in stream order. `drift`: None where nothing is
+    measured."""
 
     state: State = "waiting"
     problem: str = ""
@@ -77,6 +80,7 @@ class LiveStatus:
     rate_measured_hz: float = float("nan")
     signal_delay_s: float = float("nan")
     not_calibrated: str = ""
+    drift: DriftStatus | None = None
     usable: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     envelope_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     z: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -149,6 +153,7 @@ class LiveDecoder:
         self._keep_warm: KeepWarm | None = None
         self._operator_mask: NDArray[np.bool_] | None = None
         self._predictions = self._skipped = self._late = self._pulses = 0
+        self._drifts = False
         self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
         self._last_sample_time = self._last_prediction_time = float("nan")
 
@@ -221,17 +226,28 @@ class LiveDecoder:
         bins = chain.recent(last - SMOOTHING_BINS, last)
         noise_uv, mask = chain.noise_uv(last - NOISE_BINS, last), self._operator_mask
         masked = () if mask is None else tuple((np.flatnonzero(~mask) + 1).tolist())
-        return replace(status, usable=chain.usable, envelope_uv=bins[0], z=bins[1], noise_uv=noise_uv, masked=masked)
+        return replace(
+            status,
+            usable=chain.usable,
+            envelope_uv=bins[0],
+            z=bins[1],
+            noise_uv=noise_uv,
+            masked=masked,
+            drift=None if pipeline.drift is None else pipeline.drift.status(),
+        )
 
     # On the decode thread --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            _load_kernels()
-            self._warm_up(self._decoder)
+            loaded = False
             while not self._stop.is_set():
                 self._say("waiting", self._status.problem)
                 try:
+                    if not loaded:
+                        _load_kernels()
+                        self._warm_up(self._decoder)
+                        loaded = True
                     if self._source.wait(self._stop):
                         with self._settings.placement.held():
                             self._decode_stream()
@@ -390,9 +406,18 @@ class LiveDecoder:
         if self._keep_warm is not None and prediction.embedding is not None:
             self._keep_warm.worked(prediction.latency_ms.inference * 1e-3)
         self._last_prediction_time = prediction.sample_time
+        if ("drift" in prediction.flags) != self._drifts:
+            self._tell_drift(pipeline)
         shadow = self._shadow
         if shadow is not None and prediction.embedding is not None:
             shadow.look(pipeline, prediction)
+
+    def _tell_drift(self, pipeline: Pipeline) -> None:
+        self._drifts = not self._drifts
+        if self._drifts and pipeline.drift is not None:
+            log.warning("the input has drifted from what the bundle was fitted to: %s", pipeline.drift.status())
+        else:
+            log.info("the input is again as the bundle knows it, or began anew")
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers
@@ -433,12 +458,20 @@ class LiveDecoder:
 
 
 def _load_kernels() -> None:
-    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start."""
-    for kind in ("rolling_z", "robust_trailing"):
-        chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
-        chain.push(np.zeros((60, 2), np.float32), 0)
-        chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
-        chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
+    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start.
+
+    Raises:
+        OperatorFault: what was compiled cannot be kept; nothing else here writes.
+    """
+    try:
+        for kind in ("rolling_z", "robust_trailing"):
+            chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
+            chain.push(np.zeros((60, 2), np.float32), 0)
+            chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
+            chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
+            Bursts(chain, 4).flag(3)
+    except OSError as error:
+        raise OperatorFault(f"the compiled kernels cannot be kept: {error}; make room on the disk") from error
 
 
 def _wrong_channels(info: StreamInfo, expected: int) -> str:

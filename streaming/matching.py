@@ -98,4 +98,5 @@ def decoding_settings(
         hop_bins=hop_bins,
         mask=mask,
         frozen=None if frozen is None else (np.array(frozen.median_uv), np.array(frozen.mad_uv)),
+        drift=manifest.drift,
     )

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle import DriftReference
 from models.decoder import Decoder
+from streaming.bursts import Bursts
 from streaming.chunk import Chunk, StreamInfo
+from streaming.drift import Drift
 from streaming.events import Stimulation
 from streaming.expected import Expected, Pulse
 from streaming.limits import LONGEST_TRAIN_S
@@ -27,6 +30,7 @@ from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
 
 EVOKED_START_BINS = 170  # the evoked window of 128 bins is [170, 298) ms after onset; a longer one ends later
 EVOKED_SETTLE_BINS = 4  # of which so many may still settle: docs/decisions/trains-without-pulses.md
+STUCK = 100  # windows in a row to which a network gives one and the same probability: it does not read them
 TRAINS_KEPT = 64  # more than a normaliser's window holds
 
 _REASONS: tuple[tuple[int, Flag], ...] = (
@@ -39,7 +43,8 @@ _REASONS: tuple[tuple[int, Flag], ...] = (
 @dataclass(frozen=True, slots=True)
 class DecodingSettings:
     """What a bundle asks of the stream. `calibrated` says whether its probabilities hold for this participant, array
-    and rate; `frozen` is (median_uv, mad_uv) where the chain normalises by stored statistics."""
+    and rate; `frozen` is (median_uv, mad_uv) where the chain normalises by stored statistics; `drift` what the input is
+    held against, where the bundle says."""
 
     chain: ChainSettings
     n_channels: int
@@ -50,6 +55,7 @@ class DecodingSettings:
     hop_bins: int = 10
     mask: NDArray[np.bool_] | None = None  # the channels that the bundle was fitted with
     frozen: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    drift: DriftReference | None = None
 
     def same_windows(self, other: DecodingSettings) -> bool:
         """Whether a bundle of these settings reads the very windows that one of the others reads."""
@@ -59,7 +65,8 @@ class DecodingSettings:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A window that may be decoded now: the bins up to `last_bin`. `backlog`: its newest samples arrived too late."""
+    """A window that may be decoded now: the bins up to `last_bin`. `backlog`: its newest samples arrived too late.
+    `drifts`: where it is told and not measured (a session that is decided again)."""
 
     last_bin: int
     last_sample: int
@@ -67,6 +74,7 @@ class Due:
     sample_time: float
     trial: int | None
     backlog: bool
+    drifts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,11 @@ class Pipeline:
         self._spoilt_to = -(2**62)  # the last sample of those that a marker came too late for
         self._tainted = (0, -1)  # and the bins in which nothing is vouched for because of them
         self._expected = Expected()
+        self._bursts = Bursts(self.chain, settings.n_bins)
+        self._said: float | None = None  # the last probability, and how often in a row
+        self._same = 0
+        self.drift = _drift(settings)
+        self._unseen: tuple[int, NDArray[np.float32]] | None = None  # last bin and embedding of the window held here
         self.late_markers = 0
 
     def push(self, chunk: Chunk) -> list[Due]:
@@ -174,6 +187,7 @@ class Pipeline:
             self._taint(start, end)
         if changed is None:
             return None
+        self._bursts.changed(changed)
         self.late_markers += 1
         return Revision(self.chain.grid.first_sample(changed), newest)
 
@@ -203,6 +217,8 @@ class Pipeline:
 
     def read_by(self, settings: DecodingSettings) -> None:
         """Another bundle reads the same windows from the next one on (`DecodingSettings.same_windows`)."""
+        if settings.drift != self.settings.drift:
+            self.drift, self._unseen = _drift(settings), None
         self.settings = settings
 
     def copy_window(self, window: NDArray[np.float32], usable: NDArray[np.bool_]) -> None:
@@ -236,6 +252,9 @@ class Pipeline:
     ) -> Prediction:
         """Decode one due window whose samples `arrived` and were `filtered` at these moments of `clock`. Where windows
         were `skipped` before it, it carries `overload`: the value is good, others are missing."""
+        if self.drift is not None and self._unseen is not None:  # the window before: no pulse waits for it any more
+            self.drift.look(self._unseen[0], self._window, self._usable, self._unseen[1])
+        self._unseen = None
         may_settle = EVOKED_SETTLE_BINS if self.settings.mode == "evoked" else 0
         reason = self.chain.window(due.last_bin, self._window, self._usable, may_settle)
         flags: list[Flag] = [flag for bits, flag in _REASONS if reason & bits]
@@ -249,8 +268,11 @@ class Pipeline:
         if self.chain.awaits_marker or tainted or unanswered:
             flags.append("late_marker")
         n_usable = self.chain.usable_at(due.last_bin) if reason else int(np.count_nonzero(self._usable))
-        if not self._decodable or n_usable < self.settings.min_usable_channels:
+        burst = self._bursts.flag(due.last_bin)
+        if not self._decodable or n_usable < self.settings.min_usable_channels or burst == "channels":
             flags.append("channels")
+        if burst == "settling" and not flags:
+            flags.append(burst)
         # What the inference has no part in comes before it: behind it the caches are cold, and a pulse waits.
         source, mode, trial, model = self.info.kind, self.settings.mode, due.trial, decoder.name
         seq, time, last_sample, epoch = self._next_seq(), due.sample_time, due.last_sample, due.epoch
@@ -263,10 +285,18 @@ class Pipeline:
         if not flags:
             decoded = decoder.step(self._window, self._usable)
             value = decoded.prestimulus if mode == "continuous" else decoded.evoked
-            if not np.isfinite(decoded.embedding).all() or not (value is None or 0.0 <= value <= 1.0):
+            self._same = self._same + 1 if value is not None and value == self._said else 0
+            self._said = value
+            sound = np.isfinite(decoded.embedding).all() and (value is None or 0.0 <= value <= 1.0)
+            if not sound or self._same >= STUCK:
                 flags.append("not_finite")
             else:
                 embedding, probability = decoded.embedding, value
+                if full_history:
+                    self._unseen = due.last_bin, embedding
+        if due.drifts or (self.drift is not None and self.drift.drifts):
+            flags.append("drift")
+            probability = None
         if not self.settings.calibrated:
             flags.append("not_calibrated")
             probability = None
@@ -292,6 +322,13 @@ class Pipeline:
             latency,
             full_history,
         )
+
+
+def _drift(settings: DecodingSettings) -> Drift | None:
+    """Where nothing is vouched for anyway, or every window is one after a stimulation, nothing is measured."""
+    if settings.drift is None or not settings.calibrated or settings.mode != "continuous":
+        return None
+    return Drift(settings.drift, settings.n_bins)
 
 
 def _equal(one: Any, other: Any) -> bool:

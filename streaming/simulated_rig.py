@@ -33,15 +33,16 @@ LARGEST_PUSH_S = 0.05  # when late, what is due goes out in pieces of at most th
 LOOK_FOR_TRIGGERS_S = 0.5
 BUFFER_S = 60
 STIMULATOR_DELAY_S = 1e-3  # from hearing a trigger to the first pulse
+STALE_S = 0.5  # a trigger that was heard so late is for a state that is long over
 TRIGGERS = f"name='{NAME}' or name='{SIMULATED_NAME}'"
 
 
 class SimulatedRig:
     """Streams in real time: sample i bears the stamp t0 + i / rate of the LSL clock, and none is skipped.
 
-    A rig that was held up sends what is due as fast as it can. A trigger stimulates 1 ms after it was heard;
-    one that comes while a train runs is refused and logged, as a stimulator would. While the trigger is armed nobody
-    else stimulates: the rig's own schedule rests.
+    A rig that was held up sends what is due as fast as it can. A trigger stimulates 1 ms after it was heard; one that
+    comes while a train runs, or over STALE_S after it left, is refused and logged, as a stimulator would. While the
+    trigger is armed nobody else stimulates: the rig's own schedule rests.
 
     `given`: a file that gets a JSON line for each train that a trigger brought. `t_mono` is its onset on the LSL clock,
     `left` the trigger's own stamp and `sample_time` that of the newest sample that it rested on; `state`,
@@ -153,6 +154,9 @@ class SimulatedRig:
             return
         if not 1 <= electrode <= N_ELECTRODES or not 0 < current <= 100:
             log.warning("trigger refused: found electrode %d, %g µA, expected 1-96, at most 100 µA", electrode, current)
+            return
+        if (late_s := pylsl.local_clock() - left) > STALE_S:
+            log.warning("trigger %s refused: heard %.2f s after it left", trigger.get("trigger_id"), late_s)
             return
         onset = math.ceil((pylsl.local_clock() + STIMULATOR_DELAY_S - (self.t0 or 0.0)) * self._rate)
         delivered = self.session.stimulate(electrode, current, str(trigger.get("trigger_id")), onset)

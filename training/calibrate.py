@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.bundle import PROBES, Manifest, find_bundle, verify, versions
+from models.bundle import PROBES, DriftReference, Manifest, find_bundle, verify, versions
 from models.errors import OperatorFault
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import StreamInfo
@@ -34,6 +34,7 @@ from streaming.signal.normaliser import Statistics
 from streaming.signal.settings import NormaliserSettings
 from training.calibrated_bundle import write_calibrated
 from training.data import Session, open_sessions
+from training.drift_reference import drift_reference
 from training.frozen import freeze
 from training.heads import weights_of
 from training.readout import FOLDS, Readout, fit, gain, score, shifted
@@ -58,13 +59,15 @@ class Calibrated:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What was found, and where the new bundle stands. `left_out`: probe -> why it could not be fitted."""
+    """What was found, and where the new bundle stands. `left_out`: probe -> why it could not be fitted. `drift`: None
+    where the recordings are too short to say how the input usually is."""
 
     bundle: Path
     parent: Manifest
     seen_before: bool  # the old bundle was calibrated on some of these recordings
     probes: dict[str, Calibrated]
     left_out: dict[str, str]
+    drift: DriftReference | None = None
 
 
 def calibrate(
@@ -87,9 +90,10 @@ def calibrate(
         who = _whose(sessions, decoder.manifest, participant)
         masked = sorted({*decoder.manifest.array.masked, *rarely_usable(sessions)})
         gathered = {probe: _gather(sessions, probe, decoder.n_bins, masked) for probe in PROBES}
-    left_out = {probe: why for probe, parts in gathered.items() if (why := _too_few(probe, parts))}
-    if len(left_out) == len(PROBES):
-        raise OperatorFault(f"{' and '.join(left_out.values())}; record more trials, nothing was written")
+        left_out = {probe: why for probe, parts in gathered.items() if (why := _too_few(probe, parts))}
+        if len(left_out) == len(PROBES):
+            raise OperatorFault(f"{' and '.join(left_out.values())}; record more trials, nothing was written")
+        drift = drift_reference(decoder, sessions, masked)
     anchors = weights_of(verify(parent).files[decoder.manifest.precisions["float32"].file])
     with threadpool_limits(1):  # small matrices: threads would only get in each other's way, and in the rig's
         fitted = {
@@ -103,8 +107,8 @@ def calibrate(
         {"file": path.name, "sha256": digest, "session": one.header.name, "date": one.header.date}
         for (path, digest), one in zip(hashes.items(), sessions, strict=True)
     ]
-    bundle = write_calibrated(out, decoder, fitted, who, header.array, header.rate_hz, masked, found, parent)
-    return Calibration(bundle, decoder.manifest, bool(before & set(hashes.values())), fitted, left_out)
+    bundle = write_calibrated(out, decoder, fitted, who, header.array, header.rate_hz, masked, found, parent, drift)
+    return Calibration(bundle, decoder.manifest, bool(before & set(hashes.values())), fitted, left_out, drift)
 
 
 # Recordings ----------------------------------------------------------------------------------------------------------

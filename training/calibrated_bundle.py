@@ -18,6 +18,7 @@ from models.bundle import (
     GOLDEN,
     ArrayIdentity,
     Bundle,
+    DriftReference,
     Golden,
     Manifest,
     PrecisionName,
@@ -61,6 +62,7 @@ def write_calibrated(
     masked: list[int],
     recordings: list[dict[str, Any]],
     parent_path: Path,
+    drift: DriftReference | None = None,
 ) -> Path:
     """Writes the next version and returns its directory. It is opened and checked before it is written.
 
@@ -92,6 +94,7 @@ def write_calibrated(
             "input": parent.input.model_copy(update={"rate_hz": rate_hz}),
             "min_usable_channels": min(least, parent.input.channels - len(masked)),
             "probes": {name: _probe(name, one, parent.input.bins) for name, one in fitted.items()},
+            "drift": drift,
             "provenance": {
                 "calibrated_from": {"bundle": parent.full_name, "manifest_sha256": parent.manifest_sha256},
                 "recordings": recordings,

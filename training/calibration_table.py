@@ -7,6 +7,7 @@ from rich.table import Table
 
 from training.calibrate import Calibration
 from training.calibrated_bundle import ROWS
+from training.drift_reference import LEAST_S
 from training.readout import percent
 
 
@@ -23,6 +24,8 @@ def show(found: Calibration, console: Console | None = None) -> None:
         say(f"  {_verdict(found, name)}")
     for why in found.left_out.values():
         say(f"left out: {why}")
+    if found.drift is None:
+        say(f"drift: not measured with this bundle; it takes recordings of {LEAST_S / 60:g} minutes or more in all")
     if found.seen_before:
         say(f"{found.parent.full_name} was itself fitted to some of these trials: its score here flatters it")
     version = found.bundle.name

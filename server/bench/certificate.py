@@ -37,11 +37,11 @@ def page(found: dict[str, Any], ms: dict[str, NDArray[np.float64]]) -> str:
         f"<title>Phosphene: certificate of {date}</title><style>{STYLE}</style><body><h1>{html.escape(headline)}</h1>"
         f'<p class="quiet">Held by {100 * found["holds_share"]:g} % of frames or more. Phosphene, {date}, '
         f"{seen['seconds']:g} s. What was seen, on a machine as busy as it was; not a promise.</p>"
-        f"<h2>What it holds</h2>{_table(('', 'found', ''), _verdicts(found))}"
-        f"<h2>Where the time goes, milliseconds</h2>{_table(('', *PERCENTILES), _stages(seen))}"
+        f"<h2>What it holds</h2>{table(('', 'found', ''), _verdicts(found))}"
+        f"<h2>Where the time goes, milliseconds</h2>{table(('', *PERCENTILES), _stages(seen))}"
         f"{drawn}"
         f"<h2>What no computer can make faster</h2><p>{_delay(found['service'], seen)}</p>"
-        f"<h2>About</h2>{_table(('', ''), _about(found))}</body></html>\n"
+        f"<h2>About</h2>{table(('', ''), _about(found))}</body></html>\n"
     )
 
 
@@ -79,7 +79,7 @@ def _about(found: dict[str, Any]) -> Iterable[Row]:
     yield "Flags", ", ".join(f"{flag} {n}" for flag, n in sorted(seen["flags"].items())) or "none"
 
 
-def _table(head: Row, rows: Iterable[Row]) -> str:
+def table(head: Row, rows: Iterable[Row]) -> str:
     """All plain text."""
     heads = "".join(f"<th>{html.escape(text)}</th>" for text in head) if any(head) else ""
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)

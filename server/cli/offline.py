@@ -1,7 +1,8 @@
-"""Commands that work on files: decode, mua, counts, pretrain, distill, probe, export, bench, certify."""
+"""Commands that work on files: decode, mua, counts, pretrain, distill, probe, export, bench, certify, soak."""
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -194,4 +195,20 @@ def certify(
     print(f"written: {out}")
 
 
-COMMANDS = (decode, mua, counts, pretrain, distill, probe, export, bench, certify)
+def soak(
+    out: Annotated[Path, typer.Option(help="Folder, not there yet, for the report and what it was judged on.")],
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long the service is beset.")] = 60.0,
+    chaos: Annotated[int, typer.Option(min=0, help="Seed of the faults.")] = 0,
+) -> None:
+    """Run service, participant, operator, clients and random faults for a while, and check what must hold."""
+    from server.soak.soak import soak
+
+    found = soak(minutes, chaos, out, lambda line: print(line, file=sys.stderr, flush=True))
+    for one in found["verdicts"]:
+        print(f"{'holds' if one['holds'] else 'DOES NOT HOLD':<14}{one['what']}: {one['found']}")
+    print(f"written: {out / 'report.html'}")
+    if not all(one["holds"] for one in found["verdicts"]):
+        raise typer.Exit(1)
+
+
+COMMANDS = (decode, mua, counts, pretrain, distill, probe, export, bench, certify, soak)

@@ -76,6 +76,7 @@ class Replay:
         self._placed = False  # whether it is known which window the next prediction was of
         self._state = State.DISARMED
         self._conditions = Conditions()
+        self._drifts = False
         self._seq = -1  # the last prediction that was decided
         self._reasons: deque[str] = deque()  # of predictions that were not held against the journal's counts yet
         self._counted_to = -1
@@ -227,7 +228,9 @@ class Replay:
                     f"{due.last_sample} in the recording, which counts another way"
                 )
             self._conditions, self._placed = told.conditions, True
-        prediction = windows.decode(due, told.flags if told is not None else ())
+            self._drifts = "drift" in told.flags
+        lasting = ("drift",) if self._drifts else ()  # told when it changes
+        prediction = windows.decode(due, told.flags if told is not None else lasting)
         decision = engine.push(prediction, self._conditions)
         self._seq = seq
         self._compare(windows, decision)

@@ -47,7 +47,7 @@ class Windows:
         about = self._about = connection.about
         info = replace(recording.info, rate_hz=about["rate_hz"])
         settings = decoding_settings(decoder.manifest, info, hop_s=about["hop_s"])
-        settings = replace(settings, calibrated=not about["not_calibrated"])
+        settings = replace(settings, calibrated=not about["not_calibrated"], drift=None)  # the journal tells
         mask = None if connection.mask is None else _usable(connection.mask, info.n_channels)
         self._decoder, self._hop_bins, self._rate_hz = decoder, settings.hop_bins, info.rate_hz
         self._pipeline = Pipeline(settings, info, next_seq, mask)
@@ -85,7 +85,7 @@ class Windows:
         settings = decoding_settings(decoder.manifest, pipeline.info, hop_s=connection.about["hop_s"])
         if not settings.same_windows(pipeline.settings):
             raise OperatorFault(f"bundle {decoder.name} is not the one that ran: it reads other windows")
-        pipeline.read_by(replace(settings, calibrated=not connection.about["not_calibrated"]))
+        pipeline.read_by(replace(settings, calibrated=not connection.about["not_calibrated"], drift=None))
         self._decoder = decoder
         self._told.extend(_told(connection))
 
@@ -96,8 +96,8 @@ class Windows:
             self._pipeline.set_mask(_usable(one, self._pipeline.info.n_channels), one.from_sample)
 
     def decode(self, due: Due, flags: tuple[str, ...]) -> Prediction:
-        """`flags`: those that tell how its samples came."""
-        due = replace(due, backlog="backlog" in flags)
+        """`flags`: those that tell how its samples came, and whether the input had drifted."""
+        due = replace(due, backlog="backlog" in flags, drifts="drift" in flags)
         return self._pipeline.decode(due, self._decoder, 0.0, 0.0, lambda: 0.0, skipped=int("overload" in flags))
 
     def fired(self, last_sample: int, trigger_id: str) -> None:

@@ -61,6 +61,20 @@ class Evoked(BaseModel):
     counts: Counts
 
 
+class DriftMeasured(BaseModel):
+    """Distances from the usual input as shares of their limits, beyond 1 drifted; null until they mean something."""
+
+    measured: Literal[True]
+    drifts: bool
+    mua: float | None
+    embedding: float | None
+
+
+class DriftUnknown(BaseModel):
+    measured: Literal[False]
+    why: str
+
+
 class Status(BaseModel):
     """How the service is. `latency_ms`, `stream` and `counters` are null before there is anything to tell."""
 
@@ -92,6 +106,7 @@ class Status(BaseModel):
     signal_delay_s: float | None
     usable_channels: int
     not_calibrated: str
+    drift: DriftMeasured | DriftUnknown
 
 
 class Array(BaseModel):

@@ -60,6 +60,10 @@ class Rings:
         window[:, :held], window[:, held:] = behind[:, :1], behind
         return reason
 
+    def last_burst(self, first_bin: int, end_bin: int, last: int, *limits: float) -> int:
+        """The last of these bins that is part of a burst, or `last`; limits as the kernel's `last_burst` takes them."""
+        return int(kn.last_burst(self.values, self.facts, self._n_channels, first_bin, end_bin, last, *limits))
+
 
 class Bins:
     """The bins [first_bin, end_bin) that one push finished; each property copies its part of the chain's rings.

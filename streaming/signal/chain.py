@@ -169,6 +169,12 @@ class SignalChain:
         noise_uv: NDArray[np.float32] = self.rings.plane(kn.ENVELOPE, first_bin, end_bin)[good].std(axis=0)
         return noise_uv
 
+    def last_burst(self, first_bin: int, end_bin: int, last: int, *limits: float) -> int:
+        """The last of the finished ones among these bins that is part of a burst, or `last` (see Rings.last_burst)."""
+        oldest = self._next_bin - len(self.rings.facts)
+        first, end = max(first_bin, self._first_bin, oldest), min(end_bin, self._next_bin)
+        return self.rings.last_burst(first, end, last, *limits)
+
     # Samples ---------------------------------------------------------------------------------------------------------
 
     def push(self, samples_uv: NDArray[np.float32], first_sample: int) -> Bins:

@@ -490,3 +490,26 @@ def read_window(rings, reasons, first_bin, window, usable):  # type: ignore[no-u
         if total != total:
             row[:] = np.float32(0)
     return reason & ALL_REASONS
+
+
+@njit(nogil=True, cache=True)
+def last_burst(rings, reasons, n_channels, first_bin, end_bin, last, begins, lasts, within, least):  # type: ignore[no-untyped-def]
+    """The last of the bins [first_bin, end_bin) that is part of a burst, or `last`, the last one known before them.
+
+    A bin is where most of its channels that are vouched for (`least` or more) have |z| above `begins`; above `lasts` is
+    enough up to `within` bins behind one that was.
+    """
+    for b in range(first_bin, end_bin):
+        slot = b % rings.shape[0]
+        if reasons[slot] & ALL_REASONS:
+            continue
+        most = lasts if b - last <= within else begins
+        above, count = 0, 0
+        for c in range(n_channels):
+            z = rings[slot, Z, c]
+            if z == z:
+                above += abs(z) > most
+                count += 1
+        if count >= least and 2 * above > count:
+            last = b
+    return last

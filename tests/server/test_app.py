@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from server.app import ASSETS, PAGE, create_app
 from server.service import Service, held_at_most
 from server.settings import Settings
+from streaming.drift import DriftStatus
 from streaming.events import Report
 from streaming.live import MarkerSeen
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
@@ -357,6 +359,19 @@ def test_metrics(client, live, service):
     assert 'phosphene_state{state="running"} 1.0' in text
     assert "phosphene_source_samples_total 2100.0" in text
     assert "phosphene_ready 1.0" in text
+
+
+def test_drift_is_told_by_status_and_metric(client, live, service):
+    say(client, live)
+    service.tick(0)
+    assert "phosphene calibrate" in client.get("/v1/status").json()["drift"]["why"]
+    assert 'phosphene_drift_ratio{of="mua"} NaN' in client.get("/metrics").text
+    plain = live.status
+    live.status = lambda: replace(plain(), drift=DriftStatus(0.25, 1.5, True))
+    service.tick(1)
+    found = client.get("/v1/status").json()["drift"]
+    assert found == {"measured": True, "drifts": True, "mua": 0.25, "embedding": 1.5}
+    assert 'phosphene_drift_ratio{of="embedding"} 1.5' in client.get("/metrics").text
 
 
 def test_the_page_asks_for_nothing_outside(client):

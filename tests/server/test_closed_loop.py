@@ -15,11 +15,11 @@ import pytest
 from models.errors import RigFault
 from server.bundles import Bundles
 from server.closed_loop import open_loop
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from server.settings import PACKAGED, Settings
 from server.trigger_settings import PlanSettings, Thresholds
 from server.wiring import build, listen, make_server
-from tests.lawful import violations
 from tests.server.seen import watched
 
 LIMITS = Path(__file__).parents[2] / "server" / "demo_limits.toml"

@@ -16,6 +16,7 @@ import pytest
 from pylsl import local_clock
 
 from server.closed_loop import open_loop
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from server.settings import Settings
 from server.wiring import SWITCH_INTERVAL_S
@@ -23,7 +24,6 @@ from streaming.events import Report, Stimulation
 from streaming.live import MarkerSeen
 from streaming.matching import Decoding
 from streaming.stimulators.simulated import Faults
-from tests.lawful import violations
 from tests.server.fakes import prediction
 from tests.server.test_real_server import Running
 
@@ -274,6 +274,21 @@ def test_the_lease_runs_out(loop):
     assert time.monotonic() - began > 2.9
     assert loop.post("/heartbeat", lease_token=loop.lease)[0] == 409
     assert loop.pulses() == []
+
+
+def test_an_event_loop_that_is_blocked_keeps_nobody_armed(loop):
+    """A handler that waits: no heartbeat is heard and no request answered, and predictions go on."""
+    loop.arm()
+    began = time.monotonic()
+    assert loop.service._loop is not None
+    loop.service._loop.call_soon_threadsafe(time.sleep, 3.6)
+    while (passed_s := time.monotonic() - began) < 3.3:
+        loop.hops(1, 0.1 if passed_s < 1.7 else 0.9)
+        time.sleep(0.01)
+    assert loop.gate.engine.state.value == "DISARMED", "asked past the loop"
+    assert loop.pulses() == []
+    assert within(2.0, lambda: loop.state() == "DISARMED")
+    assert loop.get("/v1/trigger")["because"] == "the operator's client fell silent"
 
 
 def test_limits_edited_while_armed(loop):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from streaming.events import Report
 from streaming.live import MarkerSeen
-from tests.lawful import violations
 from tests.server.test_control import Loop, within
 
 TRIALS = 20_000  # of which each report is a row: more than a megabyte holds

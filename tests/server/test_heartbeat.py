@@ -58,6 +58,7 @@ def test_a_hang_disarms_and_passes(loop: Loop) -> None:
     assert within(1.0, lambda: loop.state() == "DISARMED")
     assert "its inference hangs" in loop.get("/v1/trigger")["because"]
     assert "its inference hangs" in loop.get("/v1/status")["not_ready"][0]
+    assert loop.post("/arm", limits_sha256=loop.sha256())[0] == 409, "nobody arms what stands still"
     assert loop.service.dead == ""
     loop.live.busy_since = None
     assert within(1.0, lambda: loop.get("/v1/status")["not_ready"] == [] or not loop.service.hangs)

@@ -19,7 +19,19 @@ from streaming.states import State
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive, prediction
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
-UNITS = ("_seconds", "_hertz", "_bytes", "_info", "_state", "_channels", "_subscribers", "_ready", "_rows", "_fds")
+UNITS = (
+    "_seconds",
+    "_hertz",
+    "_bytes",
+    "_info",
+    "_state",
+    "_channels",
+    "_subscribers",
+    "_ready",
+    "_rows",
+    "_fds",
+    "_ratio",
+)
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def test_no_label_set_appears_later_than_the_start(service: Service, live: FakeL
     assert label_sets() == before
     assert len(before) < 500  # what one scrape may cost
     labels = {label for _, pairs in before for label, _ in pairs}
-    assert labels == {"stage", "le", "valid", "flag", "state", "status", "outcome", "reason"}
+    assert labels == {"stage", "le", "valid", "flag", "state", "status", "outcome", "reason", "of"}
 
 
 def test_a_flood_of_scrapes_is_written_once_per_snapshot(service: Service) -> None:

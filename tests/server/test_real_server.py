@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import json
 import socket
 import threading
@@ -14,6 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+import server.wiring
 from models.errors import OperatorFault
 from server.closed_loop import ClosedLoop
 from server.service import Service
@@ -130,6 +133,34 @@ def test_a_slow_client_is_told_what_it_lost_and_can_have_it(running):
     answer = running.get(f"/v1/predictions?since_seq={lost[0] - 1}&limit=5")
     assert [one["seq"] for one in answer["predictions"]] == lost[:5]
     slow.close()
+
+
+def test_a_client_that_reads_nothing_costs_a_bounded_buffer(running):
+    silent = [running.handshake() for _ in range(4)]
+    good = running.socket()
+    for seq in range(0, 3000, 50):
+        running.live.say(50, embedding=WIDE)
+        assert [json.loads(good.recv(timeout=10))["seq"] for _ in range(50)] == list(range(seq, seq + 50))
+    transports = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Transport)]
+    waiting = [one.get_write_buffer_size() for one in transports]
+    assert sum(size > 0 for size in waiting) == len(silent), "nobody was slow: the test shows nothing"
+    assert max(waiting) <= 256 * 1024
+    good.close()
+    for one in silent:
+        one.close()
+
+
+def test_a_client_behind_a_cable_that_was_pulled_is_let_go(monkeypatch):
+    monkeypatch.setattr(server.wiring, "PING_S", 0.2)
+    running = Running()
+    gone = running.handshake()  # it answers no ping
+    assert running.get("/v1/status")["subscribers"] == 1
+    until = time.monotonic() + 5
+    while running.get("/v1/status")["subscribers"]:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    gone.close()
+    running.stop()
 
 
 def test_it_ends_at_once_whoever_listens():

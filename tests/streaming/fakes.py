@@ -37,6 +37,7 @@ def manifest(channels: int = 4, chain: ChainSettings = QUICK, **changes: Any) ->
         "chain": chain.to_dict(),
         "chain_sha256": "0" * 64,
         "frozen": None,
+        "drift": None,
         "min_usable_channels": channels - 1,
         "probes": {},
     }

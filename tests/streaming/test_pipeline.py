@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import threading
@@ -23,6 +24,7 @@ from streaming.matching import decoding_settings, why_not_calibrated
 from streaming.offline import predictions, read_masks
 from streaming.pipeline import Pipeline
 from streaming.predictions import Prediction
+from streaming.signal.chain import SignalChain
 from tests.streaming.fakes import LOST, QUICK, RATE, ListSource, MeanDecoder, chunks, manifest, stream
 from tests.streaming.signal.test_chain import TRAIN_END_S, broadband, with_train
 
@@ -482,6 +484,21 @@ def test_the_bundles_mask_cannot_be_lifted() -> None:
     pipeline = Pipeline(bundled, stream(), lambda: 0)
     pipeline.set_mask(np.ones(4, bool), 0)
     assert pipeline.chain.usable.tolist() == [True, False, True, True]
+
+
+def test_a_disk_that_is_full_at_the_first_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled cannot be kept then: found by a soak, in which the decode thread gave up for good."""
+    full, push = iter([True, False, False, False, False]), SignalChain.push
+
+    def pushes(*arguments: Any) -> Any:
+        if next(full, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return push(*arguments)
+
+    monkeypatch.setattr(SignalChain, "push", pushes)
+    found, decoder = live(list(chunks(broadband(0.6, 4), [300])))
+    assert found
+    assert decoder.status().state == "ended"
 
 
 def test_other_markers_and_faults_of_ours_are_told_apart() -> None:

@@ -24,6 +24,7 @@ from streaming.signal.settings import ChainSettings
 from tests.models.bundles import CHANNELS, small_bundle
 from tests.training.sessions import small_session
 from training.calibrate import BLOCKS, LATER, calibrate
+from training.calibration_table import show
 from training.data import cached, read_session
 from training.heads import weights_of
 from training.mua_file import DATA, finish, lay_out
@@ -79,6 +80,23 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     small_bundle(folder, participant="another", chain=CHAIN.to_dict(), chain_sha256=CHAIN.sha256())
     return folder
+
+
+def test_how_the_input_usually_is_travels_in_the_bundle(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = recording(tmp_path, trials=50)
+    found = calibrate([one], "small", parent, tmp_path / "out")
+    assert found.drift is None
+    assert verify(found.bundle).manifest.drift is None
+    show(found)
+    assert "drift: not measured" in capsys.readouterr().out
+    monkeypatch.setattr("training.drift_reference.OVER_S", 1.0)
+    found = calibrate([one], "small", parent, tmp_path / "long")
+    kept = verify(found.bundle).manifest.drift
+    assert kept is not None
+    assert kept == found.drift
+    assert (len(kept.mua.mean), len(kept.embedding.mean)) == (CHANNELS, 64)
 
 
 def test_new_probes_read_what_the_old_ones_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import tests.streaming.sources.conftest  # noqa: F401, LSL stays on this machine
 from models.bundle import find_bundle
 from models.errors import OperatorFault, RigFault
 from server.cli import run
+from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from server.live_session import Operator, live_session
 from server.settings import PACKAGED
@@ -26,7 +27,6 @@ from streaming.participant.participant import Participant
 from streaming.participant.stimulation import train
 from streaming.plan import make_plan
 from streaming.trigger import TriggerSettings
-from tests.lawful import violations
 from training.closed_loop import Row, Walked
 from training.experiment import experiment
 from training.experiment_numbers import numbers

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from server.journal import lawful
 from server.journal.writer import Journal
-from tests import lawful
 from tests.server.journal.fakes import LIMITS_TOML, Disk, FakeClocks, limits, outcome, taken, trigger, until
 
 SCRIPT = Path(lawful.__file__)
@@ -68,7 +68,7 @@ def session(tmp_path):
 
 def test_it_shares_nothing_with_the_engine():
     names = set(re.findall(r"^(?:import|from) (\S+)", SCRIPT.read_text(), re.M))
-    assert names <= {"hashlib", "json", "math", "sqlite3", "sys", "tomllib", "collections"}
+    assert names <= {"hashlib", "json", "math", "sqlite3", "sys", "tomllib", "collections", "os", "typing"}
 
 
 def test_a_lawful_day(session):

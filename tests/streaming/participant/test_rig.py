@@ -14,7 +14,7 @@ from streaming.participant.broadband import Broadband
 from streaming.participant.participant import Participant
 from streaming.participant.settings import ParticipantSettings
 from streaming.participant.stimulation import train
-from streaming.simulated_rig import SimulatedRig
+from streaming.simulated_rig import STALE_S, SimulatedRig
 
 NAME = f"participant-test-{os.getpid()}"
 
@@ -47,6 +47,8 @@ def heard(given):
             sent_at = pylsl.local_clock()
             for text in ("no json", '{"event": "armed"}', '{"event": "trigger", "electrode": 200, "current_ua": 5}'):
                 outlet.push_sample([text])
+            stale = {"event": "trigger", "trigger_id": "t0", "electrode": 35, "current_ua": 20.0}
+            outlet.push_sample([json.dumps(stale)], sent_at - 2 * STALE_S)
             outlet.push_sample(
                 [json.dumps({"event": "trigger", "trigger_id": "t1", "electrode": 34, "current_ua": 20.0})]
             )

@@ -1,6 +1,6 @@
 """Was every pulse lawful? An independent answer: nothing of the engine is imported here.
 
-    python tests/lawful.py JOURNAL DEVICE_LOG LIMITS.toml
+    python -m server.journal.lawful JOURNAL DEVICE_LOG LIMITS.toml
 
 DEVICE_LOG holds a JSON line for each pulse that left in any run of the journal, on one monotonic clock: {"trigger_id",
 "electrode", "current_ua", "t_mono"}. Every limit is derived once more. Prints what was unlawful; exit status 1 if
@@ -14,6 +14,11 @@ import sqlite3
 import sys
 import tomllib
 from collections import Counter
+from os import PathLike
+from typing import Any
+
+Place = str | PathLike[str]
+Fields = dict[str, Any]
 
 DEFAULTS = {
     "current_ua": 10.0,
@@ -30,7 +35,7 @@ DAY_S, MINUTE_S, OLDEST_S, LEASE_S = 24 * 3600.0, 60.0, 0.050, 1.5
 KEPT_BACK = ("refused", "not_fired")
 
 
-def violations(journal, device_log, limits_file):
+def violations(journal: Place, device_log: Place, limits_file: Place) -> list[str]:
     """Sentences, one for each unlawful thing."""
     with open(limits_file, "rb") as file:
         content = file.read()
@@ -40,13 +45,14 @@ def violations(journal, device_log, limits_file):
     return found + Judge(content, rows).judge(pulses)
 
 
-def read(journal):
+def read(journal: Place) -> tuple[list[Fields], list[str]]:
     """The rows, and what is wrong with their chain."""
     connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
     records = connection.execute("SELECT * FROM rows ORDER BY seq").fetchall()
     (head,) = connection.execute("SELECT count, sha256 FROM head").fetchall()
     connection.close()
-    rows, found, before = [], [], "0" * 64
+    rows: list[Fields] = []
+    found, before = [], "0" * 64
     for number, record in enumerate(records, 1):
         seq, run, wall, lsl, mono, kind, fields, previous, seal = record
         lines = (str(seq), run, wall.hex(), lsl.hex(), mono.hex(), kind, fields, previous)
@@ -62,7 +68,7 @@ def read(journal):
 class Judge:
     """What the limits and the journal's rows say of each id, and then the pulses one by one."""
 
-    def __init__(self, limits, rows):
+    def __init__(self, limits: bytes, rows: list[Fields]) -> None:
         file = tomllib.loads(limits.decode())
         self.sha256, self.pulse = hashlib.sha256(limits).hexdigest(), file["pulse"]
         self.electrodes, self.currents = file["electrodes"], file["currents_ua"]
@@ -70,8 +76,13 @@ class Judge:
         self.train_s = (self.pulse["pulses"] - 1) / self.pulse["frequency_hz"]
         self.train_s += (2 * self.pulse["phase_us"] + self.pulse["interphase_us"]) * 1e-6
         self.found = [f"limits: {k} is above its ceiling" for k in CEILINGS if self.budget[k] > CEILINGS[k]]
-        self.asked, self.results, self.unused, self.of_run = {}, {}, set(), {}
-        self.charges = []  # (wall, electrode or None, µC) of what only the journal knows of
+        self.asked: dict[str, Fields] = {}
+        self.results: dict[str, tuple[float, str]] = {}
+        self.unused: set[str] = set()
+        self.of_run: dict[str, str] = {}
+        self.charges: list[
+            tuple[float, int | None, float]
+        ] = []  # (wall, electrode or None, µC) of what only the journal knows of
         state, recorded = "DISARMED", False
         for row in rows:
             kind, fields = row["kind"], row["fields"]
@@ -94,7 +105,7 @@ class Judge:
                 result = fields["result"] if kind == "outcome" else "not_fired"
                 self.results[fields["trigger_id"]] = (row["wall"], result)
 
-    def judge(self, pulses):
+    def judge(self, pulses: list[Fields]) -> list[str]:
         left = Counter(pulse["trigger_id"] for pulse in pulses)
         for trigger_id, times in left.items():
             self._check(times == 1, f"{trigger_id}: {times} pulses")
@@ -111,7 +122,7 @@ class Judge:
             self._beside_others(pulses[: index + 1])
         return self.found
 
-    def _one(self, pulse):
+    def _one(self, pulse: Fields) -> None:
         one, budget, asked = pulse["trigger_id"], self.budget, self.asked.get(pulse["trigger_id"])
         phase_nc = pulse["current_ua"] * self.pulse["phase_us"] * 1e-3
         wall, result = self.results.get(one, (math.nan, "never told"))
@@ -140,7 +151,7 @@ class Judge:
         day = [c for w, e, c in self.charges if e in (None, pulse["electrode"]) and wall - DAY_S < w <= wall]
         self._check(sum(day) <= budget["charge_per_electrode_day_uc"] + 1e-9, f"{one}: {sum(day):g} µC in a day")
 
-    def _beside_others(self, pulses):
+    def _beside_others(self, pulses: list[Fields]) -> None:
         """The newest beside those before it, on the device's own clock."""
         newest, now = pulses[-1], pulses[-1]["t_mono"]
         one, budget = newest["trigger_id"], self.budget
@@ -154,15 +165,15 @@ class Judge:
         self._check(trains_s <= budget["duty"] * MINUTE_S + 1e-9, f"{one}: {trains_s:.2f} s of trains in a minute")
         self._check(session <= budget["pulses_per_session"], f"{one}: {session} pulses in a session")
 
-    def _train_uc(self, current_ua):
-        return current_ua * self.pulse["phase_us"] * self.pulse["pulses"] * 1e-6
+    def _train_uc(self, current_ua: float) -> float:
+        return float(current_ua * self.pulse["phase_us"] * self.pulse["pulses"] * 1e-6)
 
-    def _check(self, holds, sentence):
+    def _check(self, holds: bool, sentence: str) -> None:
         if not holds:
             self.found.append(sentence)
 
 
-def _number(value):
+def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
