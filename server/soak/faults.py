@@ -23,7 +23,7 @@ from server.soak.witness import Witness
 REFUSED_WITHIN_S = 20.0  # a second instance
 SPINS = "while True: pass"
 CORES = 2
-OTHER = "default@3"  # the bundle that goes into shadow
+OTHER = "default@2"  # the bundle that goes into shadow
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import orjson
 from numpy.typing import NDArray
 from pylsl import local_clock
 
-from models.bundle import read_manifest, write_bundle
+from models.bundle import find_bundle, read_manifest, write_bundle
 from models.errors import OperatorFault
 from server.bench.measure import machine
 from server.running import free_port, status, wait_for
@@ -50,7 +50,7 @@ stimulator = "lsl?simulated=true&name={name}-triggers"
 limits = {limits}
 journal = {journal}
 bundles = {bundles}
-model = "default@2"
+model = "default@1"
 port = {port}
 hold_s = 10
 outlet = false
@@ -140,12 +140,12 @@ def _strike(stage: Stage, planned: Planned) -> Struck:
 
 
 def _two_bundles(repository: Path) -> None:
-    """The one that ships, and the same once more as the next version, to go into shadow."""
-    source = PACKAGED / "default" / "2"
-    shutil.copytree(source, repository / "default" / "2")
+    """The one that ships as version 1, and once more as the next, to go into shadow."""
+    source = find_bundle(PACKAGED, "default")
     manifest = read_manifest(source)
     files = {name: (source / name).read_bytes() for name in manifest.files}
-    write_bundle(repository, manifest.model_copy(update={"version": int(OTHER.rpartition("@")[2])}), files)
+    for version in (1, int(OTHER.rpartition("@")[2])):
+        write_bundle(repository, manifest.model_copy(update={"version": version}), files)
 
 
 class Floor:
