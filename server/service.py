@@ -21,7 +21,6 @@ from server.feed import Events, Predictions
 from server.heartbeat import LOOK_S, Heartbeat
 from server.hits import Hits
 from server.metrics import Metrics
-from server.problems import Conflict
 from server.settings import Settings
 from server.state_log import StateLog
 from server.status import Arrivals, LatencyWindow, Skips, array_fields, not_ready, status_fields
@@ -31,7 +30,6 @@ from streaming.answers import Answers
 from streaming.events import Report, Stimulation
 from streaming.live import LiveDecoder, LiveStatus, MarkerSeen
 from streaming.predictions import Prediction
-from streaming.states import LIVE, State
 
 if TYPE_CHECKING:
     from models.onnx_decoder import OnnxDecoder
@@ -242,11 +240,8 @@ class Service:
         which sample of which epoch it holds, and that sample's time.
 
         Raises:
-            Conflict: armed: what is decoded is not changed under it.
             OperatorFault: no stream yet, or a channel that it does not have.
         """
-        if self.gate.engine.state in (State.ARMING, *LIVE):
-            raise Conflict("the trigger is armed: no channel is masked under it; disarm first")
         usable = self.live.status().usable.copy()
         if not len(usable):
             raise OperatorFault("there is no stream yet, so no channels to mask; wait until /readyz says yes")

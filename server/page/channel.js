@@ -4,7 +4,7 @@ import { $, show } from "./dom.js";
 import { bounds, describe, METRICS, view } from "./array.js";
 import { ask } from "./link.js";
 import { axis, plot, replot, secondsAxis, TEAL } from "./plots.js";
-import { armed, frames, known, on, SPAN_S, stale } from "./state.js";
+import { frames, known, on, SPAN_S, stale } from "./state.js";
 
 const SURE_MS = 4000;   // so long does the second step wait
 let chart = null, sure = null;
@@ -27,7 +27,7 @@ function refresh() {
   const array = known.array;
   if (!array || view.channel === null) return;
   show("channel", describe(array, view.channel));
-  const can = array.masked !== undefined && !stale() && !armed();
+  const can = array.masked !== undefined && !stale();
   $("mask").disabled = !can;
   show("mask", sure !== null ? `${masked() ? "Unmask" : "Mask"} ${array.labels[view.channel]}?` : masked() ? "Unmask…" : "Mask…");
   $("mask").classList.toggle("confirm", sure !== null);

@@ -12,7 +12,7 @@ RUN = """
 from pathlib import Path
 import time
 from models.runtime import ort
-ort.InferenceSession(next(Path("models/bundles").rglob("*.onnx")), providers=["CPUExecutionProvider"])
+ort.InferenceSession(next(Path("models/bundles").rglob("model.onnx")), providers=["CPUExecutionProvider"])
 time.sleep(0.3)
 """
 

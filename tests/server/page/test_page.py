@@ -219,7 +219,7 @@ def test_thresholds_are_tried_and_applied(tab: Tab, stage: Stage) -> None:
     tab.until("document.getElementById('th-p_on').disabled")
 
 
-def test_a_channel_is_masked_in_two_steps_and_not_while_armed(tab: Tab, stage: Stage) -> None:
+def test_a_channel_is_masked_in_two_steps_while_armed_too(tab: Tab, stage: Stage) -> None:
     tab.evaluate("document.querySelectorAll('.site:not(.unwired)')[6].click()")
     tab.until("document.getElementById('channel').textContent.startsWith('elec7')")
     tab.click("#mask")
@@ -228,7 +228,12 @@ def test_a_channel_is_masked_in_two_steps_and_not_while_armed(tab: Tab, stage: S
     tab.until("document.querySelectorAll('.site.masked').length === 1")
     assert list((~stage.live.usable).nonzero()[0]) == [6]
     arm(tab)
-    tab.until("document.getElementById('mask').disabled")
+    tab.until("!document.getElementById('mask').disabled")
+    tab.click("#mask")
+    assert tab.text("#mask") == "Unmask elec7?"
+    tab.click("#mask")
+    tab.until("document.querySelectorAll('.site.masked').length === 0")
+    assert stage.live.usable.all()
 
 
 def test_trials_percepts_and_hits_are_shown(tab: Tab, stage: Stage) -> None:
