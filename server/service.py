@@ -155,6 +155,11 @@ class Service:
             await asyncio.to_thread(self.live.stop, 0.0 if self.dead else ENDS_S)
             self.controls.shutdown(wait=False)
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._ending.is_set()
+
     async def make_safe(self) -> None:
         """The first thing of the end: disarmed, the device let go, the journal on the disk. Clients still listen."""
         self._ending.set()

@@ -79,6 +79,9 @@ async def _serve(
             await websocket.close(1008, "this WebSocket only speaks; send nothing")
     except WebSocketDisconnect:
         pass
+    except asyncio.CancelledError:  # by the end of the service, which does not wait for who does not read
+        if not service.ending:
+            raise
     finally:
         service.subscribers -= 1
 
