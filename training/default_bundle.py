@@ -100,11 +100,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/default_bundle"), help="working folder")
     parser.add_argument("--quick", action="store_true", help="the whole recipe in two minutes, installed nowhere")
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
+    parser.add_argument("--rest-level", choices=("A", "B"), default="A", help="B is installed nowhere")
     arguments = parser.parse_args()
-    recipe = QUICK if arguments.quick else Recipe()
+    recipe = replace(QUICK if arguments.quick else Recipe(), rest_level=arguments.rest_level)
     torch.set_num_threads(arguments.threads)
     bundle = make(arguments.out / ("quick" if arguments.quick else "full"), recipe, arguments.threads)
-    if not arguments.quick:
+    if not arguments.quick and recipe.rest_level == "A":
         bundle = _ship(bundle)
     print(bundle)
 
