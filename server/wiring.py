@@ -87,8 +87,9 @@ def _serve(settings: Settings, lines: JsonLines | None) -> None:
             server.run(sockets=[listener])  # a signal ends it in order, and is then raised again
         finally:
             opened.close()
-            dead = [service.dead for service in (first, *others.values()) if service.dead]
-            log.info("the service has ended", extra={"event": "ended", "fields": {"because": "; ".join(dead)}})
+            because = "; ".join(service.dead for service in (first, *others.values()) if service.dead)
+            why = f" because {because}" if because else ""  # said here: what is said later may come too late to be read
+            log.info("the service has ended%s", why, extra={"event": "ended", "fields": {"because": because}})
     for name, service in named(first, others).items():
         if service.dead:
             _end_soon()

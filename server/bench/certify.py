@@ -57,7 +57,7 @@ def certify(seconds: float, out: Path, source: str | None, options: list[str], s
         said.update("waiting for the stream to run")
         _wait(port, process)
         about = status(port)
-        seen, ms = watch(
+        seen, ms, _ = watch(
             port, process.pid, seconds, subscribers, lambda left: said.update(f"{max(0.0, left):.0f} s left")
         )
     found = {"machine": machine(), "holds_share": HOLDS, "service": _facts(about, source)}

@@ -48,6 +48,11 @@ class Client:
             self._read()
         return self._messages.pop(0)
 
+    def skip(self) -> None:
+        """Read what is there, answer what must be answered, and forget the rest."""
+        self._read()
+        self._messages.clear()
+
     def __enter__(self) -> Client:
         return self
 

@@ -59,9 +59,9 @@ def fanout(seconds: float = 45.0) -> dict[str, Any]:
                     before = _loop_ns(process.pid)
                     frames, _ = listen(port, part_s, 1)
                     loop_s[company].append((_loop_ns(process.pid) - before) / 1e9 / part_s)
-                    total[company] += [one[1]["total"] for one in frames]
-                    inference[company] += [one[1]["inference"] for one in frames]
-                    frame[company] += [one[0] for one in frames]
+                    total[company] += [one.stages["total"] for one in frames]
+                    inference[company] += [one.stages["inference"] for one in frames]
+                    frame[company] += [one.late_ms for one in frames]
                     held += [_waiting_bytes(port, one) for one in there.slow_ports]
                     if slow:
                         grown_mib.append(memory_mib(process.pid) - memory)

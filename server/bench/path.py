@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -29,6 +30,7 @@ from server.bench.client import Client
 from server.bench.histogram import histogram
 from server.bench.measure import NoiseFloor, cpu_s, memory_mib, percentiles
 from server.running import child, free_port, status, wait_for
+from streaming.participant.settings import N_ELECTRODES
 
 STAGES = ("signal", "queue", "inference", "total")
 LOST = ("lost_samples", "gaps", "backlog_samples", "reconnects")
@@ -43,7 +45,7 @@ def path(seconds: float = 60.0, subscribers: int = 1) -> dict[str, Any]:
         produce(stack, name)
         process = serve_process(stack, name, port)
         wait_for(lambda: status(port).get("state") == "running", 60.0)
-        found, ms = watch(port, process.pid, seconds, subscribers)
+        found, ms, _ = watch(port, process.pid, seconds, subscribers)
     shown = {each: ms[each] for each in ("sample to frame", "inference", "noise floor")}
     return found | {"svg": histogram(shown, f"{found['windows']} windows in {seconds:g} s")}
 
@@ -55,27 +57,35 @@ def rest_of_the_path(seconds: float) -> dict[str, float]:
         produce(stack, name)
         process = serve_process(stack, name, port)
         wait_for(lambda: status(port).get("state") == "running", 60.0)
-        _, ms = watch(port, process.pid, seconds, 1)
+        ms = watch(port, process.pid, seconds, 1).ms
     return percentiles(ms["sample to frame"] - ms["inference"])
+
+
+class Watched(NamedTuple):
+    """`ms`: of newest sample to frame, of each stage, of the noise floor; `last_samples`: the newest sample of each
+    frame, counted from the first of its stream."""
+
+    told: dict[str, Any]
+    ms: dict[str, NDArray[np.float64]]
+    last_samples: NDArray[np.int64]
 
 
 def watch(
     port: int, pid: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
-) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    """A running service of process `pid`, scraped every 5 s: what is told of it, and the milliseconds themselves: of
-    newest sample to frame, of each stage, of the noise floor. `tell`: seconds left, now and then."""
+) -> Watched:
+    """A running service of process `pid`, scraped every 5 s. `tell`: seconds left, now and then."""
     before, cpu, memory = status(port), cpu_s(pid), memory_mib(pid)
     with NoiseFloor() as floor, scraped(port):
         frames, dropped = listen(port, seconds, subscribers, tell)
     after = status(port)
-    ms = {"sample to frame": np.array([frame[0] for frame in frames])}
-    ms |= {name: np.array([frame[1][name] for frame in frames]) for name in STAGES}
+    ms = {"sample to frame": np.array([frame.late_ms for frame in frames])}
+    ms |= {name: np.array([frame.stages[name] for frame in frames]) for name in STAGES}
     ms["noise floor"] = np.array(floor.late_ms)
-    flags = Counter(flag for frame in frames for flag in frame[3])
-    hop_s = float(np.median(np.diff([frame[2] for frame in frames])))
-    expected = (frames[-1][2] - frames[0][2]) / hop_s + 1
+    flags = Counter(flag for frame in frames for flag in frame.flags)
+    hop_s = float(np.median(np.diff([frame.sample_time for frame in frames])))
+    expected = (frames[-1].sample_time - frames[0].sample_time) / hop_s + 1
     counted = {name: after["counters"][name] - before["counters"][name] for name in LOST}
-    return {
+    told = {
         "unit": "ms",
         "seconds": seconds,
         "subscribers": subscribers,
@@ -92,7 +102,8 @@ def watch(
         "cores": (cpu_s(pid) - cpu) / seconds,
         "memory_mib": {"before": memory, "after": memory_mib(pid), "grown": memory_mib(pid) - memory},
         "noise_floor_ms": percentiles(ms["noise floor"]),
-    }, ms
+    }
+    return Watched(told, ms, np.array([frame.last_sample for frame in frames]))
 
 
 @contextmanager
@@ -138,7 +149,7 @@ def placement(seconds: float = 60.0) -> dict[str, Any]:
                     if process.poll() is not None:
                         left_out[place] = "refused: this user may not, or the system does not know it"
                         continue
-                    found[place].append(watch(port, process.pid, seconds / ROUNDS, 1)[1]["sample to frame"])
+                    found[place].append(watch(port, process.pid, seconds / ROUNDS, 1).ms["sample to frame"])
     frames = {place: np.concatenate(parts) for place, parts in found.items() if parts}
     return {
         "unit": "ms",
@@ -173,9 +184,10 @@ def startup() -> dict[str, Any]:
     }
 
 
-def produce(stack: ExitStack, name: str, *channels: int) -> None:
-    """The lean rig, on a stream of this name, of 96 channels where it is not said."""
-    stack.enter_context(child("-m", "server.bench.producer", name, *map(str, channels), stderr=subprocess.DEVNULL))
+def produce(stack: ExitStack, name: str, channels: int = N_ELECTRODES, pushes: Path | None = None) -> None:
+    """The lean rig, on a stream of this name. `pushes`: where it writes the clock at each push."""
+    told = (str(pushes),) if pushes else ()
+    stack.enter_context(child("-m", "server.bench.producer", name, str(channels), *told, stderr=subprocess.DEVNULL))
 
 
 def serve_process(
@@ -187,19 +199,26 @@ def serve_process(
     return stack.enter_context(child(*arguments, stderr=subprocess.DEVNULL, env=env))
 
 
-Heard = tuple[float, dict[str, float], float, tuple[str, ...]]
+class Heard(NamedTuple):
+    """A frame at the first client: milliseconds since its newest sample, those of each stage, and what it says."""
+
+    late_ms: float
+    stages: dict[str, float]
+    sample_time: float
+    last_sample: int
+    flags: tuple[str, ...]
 
 
 def listen(
     port: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
 ) -> tuple[list[Heard], int]:
-    """(milliseconds, stages, sample time, flags) of each frame at the first client; how many it missed."""
+    """Each frame at the first client, in order; how many it missed."""
     url = f"ws://127.0.0.1:{port}/v1/predictions?format=msgpack"
     frames: list[Heard] = []
     missed = 0
     with ExitStack() as stack:
-        for _ in range(subscribers - 1):
-            threading.Thread(target=_drain, args=(stack.enter_context(Client(url)),), daemon=True).start()
+        if subscribers > 1:
+            _others(stack, url, subscribers - 1)
         client = stack.enter_context(Client(url))
         until = local_clock() + seconds
         while local_clock() < until:
@@ -207,8 +226,9 @@ def listen(
             now = local_clock()
             frame = msgpack.unpackb(message)
             if frame["type"] == "prediction":
-                late_ms, flags = (now - frame["sample_time"]) * 1e3, tuple(frame["flags"])
-                frames.append((late_ms, frame["latency_ms"], frame["sample_time"], flags))
+                at = frame["sample_time"]
+                late_ms, flags = (now - at) * 1e3, tuple(frame["flags"])
+                frames.append(Heard(late_ms, frame["latency_ms"], at, frame["last_sample"], flags))
                 if len(frames) % TELL == 0:
                     tell(until - now)
             elif frame["type"] == "dropped":
@@ -216,7 +236,10 @@ def listen(
     return frames, missed
 
 
-def _drain(client: Client) -> None:
-    with suppress(OSError, OperatorFault):
-        while True:
-            client.receive()
+def _others(stack: ExitStack, url: str, count: int) -> None:
+    command = [sys.executable, "-m", "server.bench.others", url, str(count)]
+    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    stack.callback(process.terminate)
+    assert process.stdout is not None
+    if process.stdout.readline().strip() != "connected":
+        raise OperatorFault(f"{url}: the other {count} subscribers could not connect; what stands above says why")

@@ -172,7 +172,7 @@ def path(seconds: float, left_out: list[str]) -> dict[str, Any]:
         with ExitStack() as one:
             process = serve_process(one, name, port)
             wait_for(lambda: status(port).get("state") == "running", 60.0)
-            seen, ms = watch(port, process.pid, seconds, 1)
+            seen, ms, _ = watch(port, process.pid, seconds, 1)
             share = seen["share_of_windows"]
             found["phosphene"] = {"sample_to_probability": percentiles(ms["total"]), "share_of_windows": share}
         for loop in LOOPS:

@@ -2,6 +2,9 @@
 
 A process of its own. The newest sample of a chunk bears the clock at its push, so that what the bench measures begins
 there and not at the making of the data. An array of another size sends copies of the participant's channels.
+
+`python -m server.bench.producer NAME [CHANNELS [PUSHES]]`: into PUSHES, a file of zeros, goes the clock at each push,
+as float64, as long as there is room.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from streaming.participant.source import SimulatedSource, stream_info
 from streaming.sinks.broadband_outlet import broadband_stream_info
 
 SECONDS = 10  # of 96 channels; of more, as much as takes that memory
+CHUNK = 30  # samples: a millisecond
 
 
-def produce(name: str, channels: int = N_ELECTRODES, chunk: int = 30) -> None:
+def produce(name: str, channels: int = N_ELECTRODES, pushes: str | None = None, chunk: int = CHUNK) -> None:
     """Stream until killed."""
+    told = np.memmap(pushes, np.float64, "r+") if pushes else np.empty(0)
     settings = ParticipantSettings()
     source = SimulatedSource(settings, "rest", chunk_s=1.0)
     seconds = max(1, SECONDS * N_ELECTRODES // channels)
@@ -40,11 +45,16 @@ def produce(name: str, channels: int = N_ELECTRODES, chunk: int = 30) -> None:
     outlet.wait_for_consumers(60.0)
     start, pushed = time.perf_counter(), 0
     while True:
+        push = pushed // chunk
         pushed += chunk
         time.sleep(max(0.0, start + pushed / rate - time.perf_counter()))
         at = (pushed - chunk) % len(counts)
-        outlet.push_chunk(counts[at : at + chunk], pylsl.local_clock())
+        now = pylsl.local_clock()
+        if push < len(told):
+            told[push] = now
+        outlet.push_chunk(counts[at : at + chunk], now)
 
 
 if __name__ == "__main__":
-    produce(sys.argv[1], *map(int, sys.argv[2:]))
+    name, *rest = sys.argv[1:]
+    produce(name, int(rest[0]) if rest else N_ELECTRODES, rest[1] if len(rest) > 1 else None)

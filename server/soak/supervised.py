@@ -22,6 +22,7 @@ from pylsl import local_clock
 
 AGAIN_S = 0.1  # before it is started again
 LINES = 20  # of its last words
+GAVE_UP = "the process ends"  # as the service says it of an inference that never came back
 ENDS_S = 8.0
 
 
@@ -42,7 +43,7 @@ class Death:
             return "killed" if self.status == -signal.SIGKILL else ""
         if self.asked == "told to end":
             return "told to end" if self.status == 0 else ""
-        return self.said if self.status == 1 and "the process ends" in self.said else ""
+        return self.said if self.status == 1 and GAVE_UP in self.said else ""
 
 
 class Supervised:
@@ -120,11 +121,12 @@ class Supervised:
                 self._ending.wait(AGAIN_S)
 
     def _read(self, stream: IO[str], log: IO[str]) -> str:
-        """Until it ends; its last line."""
+        """Until it ends; its last line, or the last of its last ones that says why it ends."""
         last: deque[str] = deque(maxlen=LINES)
         for line in stream:
             log.write(f"{time.time():.3f} {line}")
             last.append(line.strip())
             if "Traceback" in line or "a defect of Phosphene" in line:
                 self.defects.append(line.strip())
-        return next((line for line in reversed(last) if line), "")
+        told = [line for line in last if line]
+        return next((line for line in reversed(told) if GAVE_UP in line), told[-1] if told else "")

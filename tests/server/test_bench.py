@@ -134,3 +134,11 @@ def test_each_array_is_heard_and_what_it_skips_is_counted() -> None:
     assert found["all_arrays"]["p50"] == pytest.approx(4.1)
     assert found["windows"] > 10
     assert found["skipped_windows"] > 10
+
+
+def test_of_those_on_time():
+    due = 100.0 + 0.001 * np.arange(1000)
+    stamps = due.copy()
+    stamps[500:510] = due[510] + 1e-5  # the sender slept, and made up for it: late by 10 to 1 ms
+    decoded = np.delete(np.arange(1000), [*range(500, 510), 700, 701])
+    assert scale.of_those_on_time(stamps, decoded) == (990, pytest.approx(988 / 990))
