@@ -34,7 +34,7 @@ class PredictionStream:
     """The newest predictions of a Phosphene service.
 
     Args:
-        url: of the service; `wss://` where it has TLS.
+        url: of the service; `wss://` where it has TLS; with /arrays/NAME behind it for a further array of several.
         bufsize: seconds of sample time that are held.
         embedding: whether frames carry the embedding too, float32 (D,).
         max_hz: at most so many predictions a second of sample time; None: every one.

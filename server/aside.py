@@ -14,6 +14,30 @@ from logging.handlers import QueueHandler
 MOST = 1000  # lines that may wait; of those beyond, the count is told
 ENDS_S = 0.5
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
+OF_ARRAY = "phosphene.array."
+
+
+def log_of(array: str) -> logging.Logger:
+    """The log of a further array; of the first, and of the service as a whole, where `array` is empty."""
+    return logging.getLogger(OF_ARRAY + array if array else "phosphene")
+
+
+def array_of(record: logging.LogRecord) -> str | None:
+    """Which further array a line is about."""
+    return record.name.removeprefix(OF_ARRAY) if record.name.startswith(OF_ARRAY) else None
+
+
+class ForPeople(logging.Formatter):
+    """A line for a terminal, which says which array it is about."""
+
+    def __init__(self) -> None:
+        super().__init__(FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        array = array_of(record)
+        if array is not None:
+            record.message = f"array {array}: {record.message}"
+        return super().formatMessage(record)
 
 
 class Aside(QueueHandler):
@@ -64,6 +88,6 @@ def log_aside(lines: logging.Formatter | None = None, level: int = logging.INFO)
     root = logging.getLogger()
     if not root.handlers:
         to_stderr = Stderr()
-        to_stderr.setFormatter(lines or logging.Formatter(FORMAT))
+        to_stderr.setFormatter(lines or ForPeople())
         root.addHandler(Aside(to_stderr))
         root.setLevel(level)

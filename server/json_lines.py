@@ -7,9 +7,11 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from server.aside import array_of
+
 
 class JsonLines(logging.Formatter):
-    """`run_id` stands in each line from the moment that it is set."""
+    """`run_id` stands in each line from the moment that it is set; `array` where a line is about a further one."""
 
     run_id: str | None = None
 
@@ -20,6 +22,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "event": getattr(record, "event", "log"),
             "run_id": self.run_id,
+            "array": array_of(record),
             "message": message,
             "fields": getattr(record, "fields", {}),
         }

@@ -48,7 +48,8 @@ SPARE = 1.02  # a stream whose clock is fast, or catches up, still has its `hold
 class Service:
     """`decoder` is the bundle that `live` runs; `looking_for` the stream that it waits for, in words; `clock` any
     steady clock in seconds; `loop` the closed loop, by default one that cannot be armed; `trigger_of` the service whose
-    trigger this one stands beside, by default itself: what it shows, stops with a hang, and changes no bundle under.
+    trigger this one stands beside, by default itself: what it shows, stops with a hang, and changes no bundle under;
+    `log` whose lines these are.
 
     The decode thread calls `hand_over`, `marked` and `marked_late`, worker threads `decode`, any thread
     `trigger_happened`; the rest is the event loop's.
@@ -64,8 +65,9 @@ class Service:
         looking_for: str = "",
         loop: ClosedLoop | None = None,
         trigger_of: Service | None = None,
+        log: logging.Logger = log,
     ) -> None:
-        self.live = live
+        self.live, self.log = live, log
         self.decoder = decoder
         self.settings = settings
         self.bundles = bundles
@@ -83,7 +85,7 @@ class Service:
         self.dropped = 0
         self.refusals: Counter[int] = Counter()
         self._newest_refusal = ""
-        self._state_log = StateLog(clock)
+        self._state_log = StateLog(clock, log)
         self._supervisor = Supervisor()
         self._arrivals = Arrivals()
         self._skips = Skips()
@@ -258,7 +260,7 @@ class Service:
         from_sample = await asyncio.to_thread(self.live.set_mask, usable)
         said = {"masked": sorted(set(masked)), "from_sample": from_sample, **self._moment(from_sample)}
         sentence = "channels masked: %(masked)s, from sample %(from_sample)d of epoch %(epoch)s"
-        log.info(sentence, said, extra={"event": "channels", "fields": said})
+        self.log.info(sentence, said, extra={"event": "channels", "fields": said})
         self.journal.write("mask", said)
         self.events.happened("channels", said)
         return said | {"usable_channels": int(usable.sum())}
@@ -316,7 +318,7 @@ class Service:
                 self.tick(count)
                 await self.swap.tick()
             except Exception:  # a display that fails must not take the rest with it
-                log.exception("the status could not be published")
+                self.log.exception("the status could not be published")
             count += 1
             before = self._clock()
             await asyncio.sleep(TICK_S)
@@ -331,16 +333,18 @@ class Service:
             if verdict == "hangs" and not self.hangs:
                 self.hangs = f"the decoder has not moved for over {heartbeat.noticed_s:g} s: its inference hangs"
                 self.metrics.decoder_hangs()
-                log.error("%s", self.hangs, extra={"event": "decoder", "fields": {"hangs": True}})
+                self.log.error("%s", self.hangs, extra={"event": "decoder", "fields": {"hangs": True}})
                 self.events.state("status", self.status())
                 # not awaited: whatever hangs may hold the gate
                 self.controls.submit(self.trigger_of.gate.disarm, self.hangs)
             elif verdict == "moves" and self.hangs:
                 self.hangs = ""
-                log.warning("the decoder moves again", extra={"event": "decoder", "fields": {"hangs": False}})
+                self.log.warning("the decoder moves again", extra={"event": "decoder", "fields": {"hangs": False}})
             elif verdict == "dead":
                 self.dead = f"{self.hangs}; the process ends, start it again (a supervisor does)"
-                log.critical("%s", self.dead, extra={"event": "decoder", "fields": {"hangs": True, "given_up": True}})
+                self.log.critical(
+                    "%s", self.dead, extra={"event": "decoder", "fields": {"hangs": True, "given_up": True}}
+                )
                 self.journal.write("fault", {"reason": "decoder_hangs"})
                 self.give_up()
             self.gate.stalled = self.hangs  # nobody arms it meanwhile

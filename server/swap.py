@@ -8,7 +8,6 @@ loop's; opening a bundle is a worker thread's.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from models.onnx_decoder import OnnxDecoder
     from server.service import Service
 
-log = logging.getLogger("phosphene")
 
 PROBATION_S = 60.0  # for so long the bundle before stays open and the new one is watched
 WATCHED = 100  # predictions
@@ -189,7 +187,7 @@ class Swap:
         if decoder is None:
             decoder = await asyncio.to_thread(self._service.bundles.open, self._before_name)
         bad = self._service.decoder.name
-        log.warning("back to %s from %s: %s", decoder.name, bad, why)
+        self._service.log.warning("back to %s from %s: %s", decoder.name, bad, why)
         await self._promote(decoder, None, f"back from {bad}: {why}")
         self._probation = self._before = None  # never back to what was left because it was bad
         self._before_name = ""
@@ -212,7 +210,9 @@ class Swap:
     def _tell(self, what: str, decoder: OnnxDecoder, why: str, seen: Seen | None = None) -> None:
         fields = {"what": what, "name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256, "why": why}
         self._last = fields | {"shadow": seen and told(seen)}
-        log.info("bundle %s: %s, %s", decoder.name, what, why, extra={"event": "bundle", "fields": self._last})
+        self._service.log.info(
+            "bundle %s: %s, %s", decoder.name, what, why, extra={"event": "bundle", "fields": self._last}
+        )
         self._service.journal.write("bundle", self._last)
         self._service.events.happened("bundle", self._last)
 

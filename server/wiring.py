@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from models.onnx_decoder import OnnxDecoder
 from server.app import create_app
 from server.array_settings import FIRST
 from server.arrays import NOBODY, Others, named
-from server.aside import log_aside
+from server.aside import log_aside, log_of
 from server.bundles import Bundles
 from server.closed_loop import open_loop
 from server.json_lines import JsonLines
@@ -118,9 +119,7 @@ def _tell_begun(service: Service, name: str, port: int, tokens: Tokens | None, l
         print(begun, file=sys.stderr, flush=True)
         return
     fields = {"port": port, "model": decoder.name, "source": source, "process": os.getpid()}
-    if name != FIRST:
-        fields["array"] = name
-    log.info(begun, extra={"event": "started", "fields": fields})
+    service.log.info(begun, extra={"event": "started", "fields": fields})
 
 
 def make_server(service: Service, port: int, tokens: Tokens | None = None, others: Others = NOBODY) -> uvicorn.Server:
@@ -195,9 +194,10 @@ def build(
         marked=lambda seen: service.marked(seen),
         decide=loop.gate.predict,
         began=loop.gate.decoding,
+        log=log_of(name),
     )
     looking_for = source.looking_for if isinstance(source, LslSource) else ""
-    service = Service(live, decoder, settings, bundles, looking_for=looking_for, loop=loop, trigger_of=first)
+    service = Service(live, decoder, settings, bundles, time.monotonic, looking_for, loop, first, log_of(name))
 
     def close() -> None:
         loop.close()

@@ -124,6 +124,7 @@ class LiveDecoder:
         revoke: called with (first_sample, last_sample) when a late marker changes what predictions rested on.
         marked: called with each stimulation and report.
         clock: the clock of `sample_time`; LSL's.
+        log: where lines go; of several arrays each has its own.
     """
 
     def __init__(
@@ -137,10 +138,11 @@ class LiveDecoder:
         clock: Callable[[], float] = local_clock,
         decide: Callable[[Prediction], str | None] = lambda prediction: None,
         began: Callable[[Decoding], None] = lambda decoding: None,
+        log: logging.Logger = log,
     ) -> None:
         self._source, self._decoder = source, decoder
         self._settings = settings or LiveSettings()
-        self._decide, self._began = decide, began
+        self._decide, self._began, self._log = decide, began, log
         self._sinks, self._revoke, self._marked, self._clock = sinks, revoke, marked, clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
@@ -257,13 +259,13 @@ class LiveDecoder:
                     return
                 except Fault as fault:
                     self.busy_since = None
-                    log.warning("%s", fault)
+                    self._log.warning("%s", fault)
                     self._pipeline = None
                     self._say("waiting", str(fault))
                     self._stop.wait(RETRY_S)
             self._say("stopped", "")
         except Exception:
-            log.exception("the decode thread failed: a defect of Phosphene, please report it")
+            self._log.exception("the decode thread failed: a defect of Phosphene, please report it")
             self.busy_since = None
             self._pipeline = None
             self._say("failed", "the decode thread failed; see the log")
@@ -295,7 +297,7 @@ class LiveDecoder:
             for sample, marker in source.markers():
                 if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
                     source.counters.malformed_markers += 1
-                    log.warning("a marker of %s lies over %g s ahead of the samples: ignored", marker, FUTURE_S)
+                    self._log.warning("a marker of %s lies over %g s ahead of the samples: ignored", marker, FUTURE_S)
                     continue
                 if isinstance(marker, Stimulation):
                     trains.append((sample, marker))
@@ -345,7 +347,7 @@ class LiveDecoder:
         settings = self._settings_of(decoder, info)
         reason = why_not_calibrated(manifest, info, self._settings.participant) or ""
         if reason:
-            log.warning("probabilities are null: %s", reason)
+            self._log.warning("probabilities are null: %s", reason)
         if before is not None and settings.same_windows(before.settings):
             before.read_by(settings)
             self._status = replace(self._status, not_calibrated=reason)
@@ -354,7 +356,9 @@ class LiveDecoder:
         if mask is not None and len(mask) != info.n_channels:
             mask = None
         if mask is not None:
-            log.info("the operator's channel mask holds here too, from the first sample on: %d usable", mask.sum())
+            self._log.info(
+                "the operator's channel mask holds here too, from the first sample on: %d usable", mask.sum()
+            )
         pipeline = Pipeline(settings, info, self._next_seq, mask)
         self._status = replace(
             self._status,
@@ -415,9 +419,9 @@ class LiveDecoder:
     def _tell_drift(self, pipeline: Pipeline) -> None:
         self._drifts = not self._drifts
         if self._drifts and pipeline.drift is not None:
-            log.warning("the input has drifted from what the bundle was fitted to: %s", pipeline.drift.status())
+            self._log.warning("the input has drifted from what the bundle was fitted to: %s", pipeline.drift.status())
         else:
-            log.info("the input is again as the bundle knows it, or began anew")
+            self._log.info("the input is again as the bundle knows it, or began anew")
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers
@@ -433,7 +437,7 @@ class LiveDecoder:
             if len(request.mask) == pipeline.info.n_channels and not request.withdrawn:
                 request.sample = pipeline.set_mask(request.mask, pipeline.chain.next_sample)
                 self._operator_mask = request.mask
-                log.info("channel mask from sample %d: %d usable", request.sample, request.mask.sum())
+                self._log.info("channel mask from sample %d: %d usable", request.sample, request.mask.sum())
             request.done.set()
 
     def _measure(self, chunk: Chunk) -> None:

@@ -101,6 +101,6 @@ def _verdicts(seen: dict[str, Any], ms: dict[str, NDArray[np.float64]]) -> list[
         ("windows decoded", f"{100 * seen['share_of_windows']:.3f} %", seen["share_of_windows"] >= WHOLE),
         ("samples lost by the source", f"{lost}", lost == 0),
         ("the first client missed", f"{seen['dropped_by_client']} frames", seen["dropped_by_client"] == 0),
-        ("memory", f"grew by {grown:.1f} MiB", not grown > GROWTH_MIB),
+        ("memory, from the first minute on", f"grew by {grown:.1f} MiB", not grown > GROWTH_MIB),
     ]
     return [{"what": what, "found": text, "holds": holds} for what, text, holds in found]

@@ -35,6 +35,7 @@ from streaming.participant.settings import N_ELECTRODES
 STAGES = ("signal", "queue", "inference", "total")
 LOST = ("lost_samples", "gaps", "backlog_samples", "reconnects")
 SCRAPE_S = 5.0
+MEMORY_EVERY_S = 60.0
 TELL = 100  # frames
 
 
@@ -74,9 +75,15 @@ def watch(
     port: int, pid: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
 ) -> Watched:
     """A running service of process `pid`, scraped every 5 s. `tell`: seconds left, now and then."""
-    before, cpu, memory = status(port), cpu_s(pid), memory_mib(pid)
+    before, cpu, memory = status(port), cpu_s(pid), [(0.0, memory_mib(pid))]
+
+    def tell_and_look(left_s: float) -> None:
+        if seconds - left_s >= memory[-1][0] + MEMORY_EVERY_S:
+            memory.append((seconds - left_s, memory_mib(pid)))
+        tell(left_s)
+
     with NoiseFloor() as floor, scraped(port):
-        frames, dropped = listen(port, seconds, subscribers, tell)
+        frames, dropped = listen(port, seconds, subscribers, tell_and_look)
     after = status(port)
     ms = {"sample to frame": np.array([frame.late_ms for frame in frames])}
     ms |= {name: np.array([frame.stages[name] for frame in frames]) for name in STAGES}
@@ -100,10 +107,17 @@ def watch(
         "flags": dict(flags),
         "source": counted,
         "cores": (cpu_s(pid) - cpu) / seconds,
-        "memory_mib": {"before": memory, "after": memory_mib(pid), "grown": memory_mib(pid) - memory},
+        "memory_mib": _memory([*memory, (seconds, memory_mib(pid))]),
         "noise_floor_ms": percentiles(ms["noise floor"]),
     }
     return Watched(told, ms, np.array([frame.last_sample for frame in frames]))
+
+
+def _memory(seen: list[tuple[float, float]]) -> dict[str, Any]:
+    """Growth counts from the second look on: by then every client is served and every buffer has been used once."""
+    settled = seen[1 if len(seen) > 2 else 0][1]
+    before, after = seen[0][1], seen[-1][1]
+    return {"before": before, "settled": settled, "after": after, "grown": after - settled, "looks": seen}
 
 
 @contextmanager

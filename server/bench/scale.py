@@ -70,7 +70,7 @@ def hop_1ms(seconds: float = 60.0) -> dict[str, Any]:
         pushes = Path(folder) / "pushes"
         np.zeros(round((seconds + STARTS_S) * 1000)).tofile(pushes)
         told, _, last_samples = _watched(seconds, HOP_S, "pico", 96, 96, pushes)
-        stamps = np.fromfile(pushes)
+        stamps = np.array(np.memmap(pushes, np.float64, "r"))
     decoded = (last_samples + 1) // CHUNK - 1
     on_time, share = of_those_on_time(stamps[decoded[0] : decoded[-1] + 1], decoded - decoded[0])
     return {"unit": "ms", "preset": "pico"} | told | {"windows_on_time": on_time, "share_of_those_on_time": share}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from server.aside import Aside
+from server.aside import Aside, ForPeople, log_of
 from server.json_lines import JsonLines
 from server.state_log import StateLog
 from server.supervisor import Supervisor
@@ -59,10 +59,19 @@ def test_what_a_line_holds() -> None:
     (line,) = written((logging.WARNING, "lost", {"event": "source", "fields": {"to": "waiting"}}))
     told = json.loads(line)
     assert told.pop("time").endswith("+00:00")
-    expected = {"level": "warning", "event": "source", "run_id": "3f0c9a51d2e7", "message": "lost"}
+    expected = {"level": "warning", "event": "source", "run_id": "3f0c9a51d2e7", "array": None, "message": "lost"}
     assert told == expected | {"fields": {"to": "waiting"}}
     (line,) = written((logging.INFO, "anything else", {}))
     assert (json.loads(line)["event"], json.loads(line)["fields"]) == ("log", {})
+
+
+def test_a_line_says_which_array_it_is_about() -> None:
+    for form, first, further in (
+        (JsonLines(), '"array": null', '"array": "left"'),
+        (ForPeople(), "WARNING lost", "WARNING array left: lost"),
+    ):
+        for array, part in (("", first), ("left", further)):
+            assert part in form.format(log_of(array).makeRecord(log_of(array).name, 30, "", 0, "lost", (), None))
 
 
 def test_a_traceback_is_one_line() -> None:
@@ -86,7 +95,7 @@ def told(records: list[logging.LogRecord]) -> list[Any]:
 def test_the_source_and_readiness_are_told_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     now = 0.0
-    log = StateLog(lambda: now)
+    log = StateLog(lambda: now, logging.getLogger("phosphene"))
     waiting = LiveStatus(problem="no stream yet")
     for _ in range(3):
         log.look(waiting, ["no sample has arrived"])
@@ -113,7 +122,7 @@ def test_the_source_and_readiness_are_told_when_they_change(caplog: pytest.LogCa
 
 def test_a_flood_of_refused_clients_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     now, refusals = 100.0, Counter[int]()
-    log = StateLog(lambda: now)
+    log = StateLog(lambda: now, logging.getLogger("phosphene"))
     for _ in range(10):
         refusals[403] += 40
         log.refused(refusals, "found Host 'evil', expected ours")
