@@ -86,7 +86,7 @@ def pretrain(
     devices: Annotated[int, typer.Option(min=1, help="Processes on each node, a GPU each.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines; torchrun or SLURM starts them.")] = 1,
 ) -> None:
-    """Pretrain the masked autoencoder on recordings; docs/pretraining.md says what can be chosen."""
+    """Pretrain the masked autoencoder on recordings; training/settings.py says what can be chosen."""
     from training.pretrain import pretrain
 
     pretrain(data, out, preset, steps, settings, resume, seed, plan, accelerator, devices, nodes)

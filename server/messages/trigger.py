@@ -107,7 +107,7 @@ class Preview(BaseModel):
 class Trial(BaseModel):
     """A planned trial came due."""
 
-    trigger_id: str | None = Field(description="null under a blind plan, of a would-fire, and where nothing left")
+    trigger_id: str | None = Field(description="null under a blind plan, and where no id was taken")
     seq: int
     sample_time: float
     trial: int
