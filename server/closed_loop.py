@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ from streaming.stimulators.stimulator import Stimulator
 from streaming.trigger import TriggerSettings
 
 JOURNAL_CLOSES_S = 1.0
+DEVICE_CLOSES_S = 1.5
 Fields = Mapping[str, Any]
 log = logging.getLogger("phosphene")
 
@@ -121,13 +123,21 @@ class ClosedLoop:
         if self._closed:
             return
         self._closed = True
+        letting_go = threading.Thread(target=self._let_go, name="let go", daemon=True)
+        letting_go.start()
+        letting_go.join(DEVICE_CLOSES_S)
+        if letting_go.is_alive():
+            log.error("the stimulator does not come back from what it was asked; it is left to itself")
+        self._unlock_device()
+        if not self.journal.close(JOURNAL_CLOSES_S):
+            log.error("journal: its disk did not take the last rows; ids without an outcome count as delivered")
+
+    def _let_go(self) -> None:
         try:
             self.gate.close()
             self._close_outlet()
-        finally:
-            self._unlock_device()
-            if not self.journal.close(JOURNAL_CLOSES_S):
-                log.error("journal: its disk did not take the last rows; ids without an outcome count as delivered")
+        except Exception:
+            log.exception("the trigger did not end in order")
 
 
 def open_loop(

@@ -102,7 +102,8 @@ class Service:
         self.hangs = ""  # a sentence, while the decode thread does
         self.dead = ""  # and one when it is given up, and the process must end
         self.give_up: Callable[[], None] = lambda: None
-        self.controls = ThreadPoolExecutor(4, "control")  # a stop never queues behind a decode request
+        # a stop never queues behind a decode request, nor behind those that wait for the limits' disk
+        self.controls, self._stops = ThreadPoolExecutor(4, "control"), ThreadPoolExecutor(2, "stop")
         self._ending = threading.Event()
 
     def hand_over(self, prediction: Prediction) -> None:
@@ -156,6 +157,7 @@ class Service:
             self._loop = None
             await asyncio.to_thread(self.live.stop, 0.0 if self.dead else ENDS_S)
             self.controls.shutdown(wait=False)
+            self._stops.shutdown(wait=False)
 
     @property
     def ending(self) -> bool:
@@ -170,12 +172,16 @@ class Service:
 
     async def control(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
         """A call of the gate that may touch the device, on a thread of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self.controls, lambda: call(*arguments))
+        on = self._stops if call in (self.gate.disarm, self.gate.stop) else self.controls
+        return await asyncio.get_running_loop().run_in_executor(on, lambda: call(*arguments))
 
     def _watch(self) -> None:
         """Ten times a second and not on the event loop, so that nothing a client does can hold it up."""
         while not self._ending.wait(TICK_S):
-            self.gate.watch()
+            try:
+                self.gate.watch()
+            except Exception:  # whoever must stop it has no other eyes
+                self.log.exception("the trigger's watch failed; it goes on")
 
     def snapshot(self) -> LiveStatus:
         """The decode thread's state; while it waits for a stream, `problem` says for which."""
@@ -325,29 +331,37 @@ class Service:
             self.metrics.loop_lag(self._clock() - before - TICK_S)
 
     async def _watch_the_decoder(self) -> None:
-        """One that hangs is told and disarms; one that does not come back ends the process, for its supervisor."""
+        """One that hangs is told and disarms; one that does not come back, or that failed, ends the process, for its
+        supervisor."""
         heartbeat = Heartbeat(self.settings.hop_s)
         while not self.dead:
             await asyncio.sleep(LOOK_S)
             verdict = heartbeat.look(self.live.busy_since)
+            if self.live.failed:
+                self._give_up("the decode thread failed", "decoder_failed")
+                return
             if verdict == "hangs" and not self.hangs:
                 self.hangs = f"the decoder has not moved for over {heartbeat.noticed_s:g} s: its inference hangs"
                 self.metrics.decoder_hangs()
                 self.log.error("%s", self.hangs, extra={"event": "decoder", "fields": {"hangs": True}})
                 self.events.state("status", self.status())
                 # not awaited: whatever hangs may hold the gate
-                self.controls.submit(self.trigger_of.gate.disarm, self.hangs)
+                self._stops.submit(self.trigger_of.gate.disarm, self.hangs)
             elif verdict == "moves" and self.hangs:
                 self.hangs = ""
                 self.log.warning("the decoder moves again", extra={"event": "decoder", "fields": {"hangs": False}})
             elif verdict == "dead":
-                self.dead = f"{self.hangs}; the process ends, start it again (a supervisor does)"
-                self.log.critical(
-                    "%s", self.dead, extra={"event": "decoder", "fields": {"hangs": True, "given_up": True}}
-                )
-                self.journal.write("fault", {"reason": "decoder_hangs"})
-                self.give_up()
-            self.gate.stalled = self.hangs  # nobody arms it meanwhile
+                self._give_up(self.hangs, "decoder_hangs")
+            self.trigger_of.gate.stands_still(self.run_id, self.hangs)  # nobody arms it meanwhile
+
+    def _give_up(self, because: str, reason: str) -> None:
+        self.dead = f"{because}; the process ends, start it again (a supervisor does)"
+        told = {"event": "decoder", "fields": {"hangs": bool(self.hangs), "given_up": True}}
+        self.log.critical("%s", self.dead, extra=told)
+        self._stops.submit(self.trigger_of.gate.disarm, self.dead)
+        self.trigger_of.gate.stands_still(self.run_id, self.dead)
+        self.journal.write("fault", {"reason": reason})
+        self.give_up()
 
     def tick(self, count: int) -> None:
         """Ten times a second: metrics, and the array while samples come; twice a second or on change: the status;

@@ -186,6 +186,7 @@ class Swap:
         decoder = self._before
         if decoder is None:
             decoder = await asyncio.to_thread(self._service.bundles.open, self._before_name)
+        await self._drop("the bundle before comes back")  # it was beside another one
         bad = self._service.decoder.name
         self._service.log.warning("back to %s from %s: %s", decoder.name, bad, why)
         await self._promote(decoder, None, f"back from {bad}: {why}")

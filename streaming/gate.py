@@ -46,6 +46,7 @@ log = logging.getLogger("phosphene")
 COUNTED_S = 1.0  # reasons are journalled as counts of so long: as rows of their own they would be all of the journal
 ARMED_TOO_LONG = "armed for as long as the limits allow"
 WATCHED = (State.SHADOW, State.ARMING, *LIVE)  # in which what is not in the samples is journalled
+LOOKS_S = 0.02  # whoever only looks waits no longer for whoever holds it
 ASKED_HOLDS_S = 0.05  # what lease, device and journal said behind a prediction holds so long for the next
 
 
@@ -117,8 +118,10 @@ class Gate:
         self._left: str | None = None  # the id of the pulse that left with this prediction
         self._asked: Asked | None = None  # None: to be asked anew
         self._because = "nobody has armed it since the start"
-        self.stalled = ""  # a sentence while the decode thread stands still, by whoever watches it
+        self._still: dict[str, str] = {}  # decode threads that stand still, and in which sentence
         self.engine = self._build()
+        self._seen = self._device_status()  # the device, when it was asked last
+        self._shown = self._status(), GateStatistics.of(self.engine.state, self._counts, None)
 
     # On the decode thread --------------------------------------------------------------------------------------------
 
@@ -417,17 +420,30 @@ class Gate:
     # What can be seen ------------------------------------------------------------------------------------------------
 
     def problems(self) -> list[str]:
-        """Why it cannot be armed now; empty where it can."""
+        """Why it cannot be armed now; empty where it can. Asks the device."""
+        return self._problems(self._device_status())
+
+    def _problems(self, status: Status) -> list[str]:
         silent = self._monotonic() - self._last_prediction > self.settings.stream_disarms_s
         decoding = None if silent else self._decoding
-        status, journal_writes = self._device_status(), self._journal.healthy
-        found = why_not(self.engine.limits, decoding, self._device.capabilities, status, journal_writes)
-        found += [self.stalled] if self.stalled else []
+        found = why_not(self.engine.limits, decoding, self._device.capabilities, status, self._journal.healthy)
+        found += self._still.values()
         return [self._rules.problem, *found] if self._rules.problem else found
 
+    def stands_still(self, who: str, why: str) -> None:
+        """Nobody arms it while one of its decode threads does, as whoever watches them says; empty: it moves again."""
+        others = {other: sentence for other, sentence in self._still.items() if other != who}
+        self._still = {**others, who: why} if why else others
+
     def statistics(self) -> GateStatistics:
-        with self._lock:
-            return GateStatistics.of(self.engine.state, self._counts, self._lease_age_s())
+        """As `status`: of a moment ago, where somebody holds the trigger."""
+        if self._lock.acquire(timeout=LOOKS_S):
+            try:
+                told = GateStatistics.of(self.engine.state, self._counts, self._lease_age_s())
+                self._shown = self._shown[0], told
+            finally:
+                self._lock.release()
+        return self._shown[1]
 
     def shown(self, prediction: Prediction) -> Prediction:
         """What clients see of it: no probability while a blind experiment is armed."""
@@ -438,17 +454,27 @@ class Gate:
         return self.engine.plan is not None and self.engine.plan.blind
 
     def status(self) -> Fields:
-        """The body of GET /v1/trigger."""
+        """The body of GET /v1/trigger, with the device as it was when it was asked last, within a tenth of a second.
+        While somebody holds the trigger, such as a device that does not come back from a pulse, it is what was told
+        before: whoever asks, the event loop above all, goes on."""
+        if self._lock.acquire(timeout=LOOKS_S):
+            try:
+                self._shown = self._status(), self._shown[1]
+            finally:
+                self._lock.release()
+        return self._shown[0]
+
+    def _status(self) -> Fields:
         with self._lock:
             now, state = self._monotonic(), self.engine.state
             rate_hz = self._decoding.rate_hz if self._decoding else None
-            device, lease_age_s = self._device_status(), self._lease_age_s()
+            device, lease_age_s = self._seen, self._lease_age_s()
             settings, plan, limits = self.thresholds, self.engine.plan, self.engine.limits
             memory, newest, recorded, blind = self.engine.memory(), self._newest, self._recorded(), self.blind
             told = {
                 "state": state.value,
                 "because": self._because,
-                "problems": self.problems() if state in (State.DISARMED, State.SHADOW) else [],
+                "problems": self._problems(device) if state in (State.DISARMED, State.SHADOW) else [],
                 "confirm_s": max(0.0, self._lease.expires - now) if state is State.ARMING else None,
                 "lease_age_s": lease_age_s,
                 "armed_s": now - self._armed_since if state in LIVE else None,
@@ -553,6 +579,7 @@ class Gate:
         for outcome in status.outcomes:
             told = {"trigger_id": outcome.trigger_id, "result": outcome.result, "known_at": outcome.t_mono}
             self._journal.write("outcome", told)
+        self._seen = status
         return status
 
     def _compare_limits(self, found: Found) -> None:

@@ -192,10 +192,10 @@ def parse_limits(content: bytes) -> Limits:
     """The bytes of a limits file; raises as `read_limits`."""
     try:
         file = _File.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise OperatorFault(f"found no TOML: {error}") from error
     except ValidationError as error:
         raise OperatorFault("; ".join(map(_sentence, error.errors()))) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise OperatorFault(f"found no TOML: {error}") from error
     limits = Limits(
         name=file.name,
         participant=file.participant,

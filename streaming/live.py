@@ -159,6 +159,11 @@ class LiveDecoder:
         self._rate = (float("nan"), 0, 0.0)  # measured rate, samples and moment of the last measurement
         self._last_sample_time = self._last_prediction_time = float("nan")
 
+    @property
+    def failed(self) -> bool:
+        """Whether the decode thread ended by a defect: it does not come back."""
+        return self._status.state == "failed"
+
     def start(self) -> None:
         self._thread.start()
 

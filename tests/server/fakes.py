@@ -89,6 +89,7 @@ class FakeLive:
         self.activated: list[str] = []
         self.shadowed: Any = None
         self.busy_since: float | None = None
+        self.failed = False
         self.skipped = 0
         self.said = 0
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,6 +64,71 @@ def test_a_hang_disarms_and_passes(loop: Loop) -> None:
     loop.live.busy_since = None
     assert within(1.0, lambda: loop.get("/v1/status")["not_ready"] == [] or not loop.service.hangs)
     assert loop.state() == "DISARMED", "nobody arms it again but a person"
+
+
+def test_a_decode_thread_that_failed_disarms_and_ends_the_process(loop: Loop) -> None:
+    ended: list[bool] = []
+    loop.service.give_up = lambda: ended.append(True)
+    loop.arm()
+    loop.live.failed = True
+    assert within(1.0, lambda: loop.state() == "DISARMED")
+    assert within(1.0, lambda: ended == [True])
+    assert loop.service.dead == "the decode thread failed; the process ends, start it again (a supervisor does)"
+    assert loop.post("/arm", limits_sha256=loop.sha256())[0] == 409
+
+
+def test_a_device_that_does_not_come_back_holds_up_neither_the_loop_nor_its_eyes(loop: Loop) -> None:
+    """A pulse that hangs in the driver, on the decode thread, with the trigger's lock held."""
+    ended: list[float] = []
+    loop.service.give_up = lambda: ended.append(time.monotonic())
+    loop.arm()
+    stuck, freed = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        with loop.gate._lock:
+            stuck.set()
+            freed.wait(20)
+
+    began = loop.live.busy_since = time.monotonic()
+    thread = threading.Thread(target=decode)
+    thread.start()
+    stuck.wait(5)
+    assert loop.get("/v1/trigger")["state"] == "ARMED", "as it was told before"
+    assert within(5.0, lambda: bool(ended))
+    assert ended[0] - began < 5.0
+    freed.set()
+    thread.join()
+    assert within(1.0, lambda: loop.state() == "DISARMED"), "what was asked meanwhile holds"
+
+
+def test_an_end_waits_for_no_device(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed = threading.Event()
+    monkeypatch.setattr(loop.gate, "close", lambda: freed.wait(20))
+    monkeypatch.setattr("server.closed_loop.DEVICE_CLOSES_S", 0.1)
+    loop.service.closed_loop.close()
+    freed.set()
+    assert verify(loop.journal).rows == len(list(rows(loop.journal))), "the journal is closed in order"
+    assert [row.kind for row in rows(loop.journal)][-1] == "run_ended"
+
+
+def test_a_stop_waits_for_nobody_who_reads_the_disk(loop: Loop) -> None:
+    loop.arm()
+    freed = threading.Event()
+    for _ in range(8):
+        loop.service.controls.submit(freed.wait, 20)
+    assert loop.post("/disarm")[1]["state"] == "DISARMED"
+    freed.set()
+
+
+def test_a_watch_that_fails_goes_on(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def look() -> None:
+        looked.append(1)
+        raise ValueError("of ours")
+
+    monkeypatch.setattr(loop.gate, "watch", look)
+    assert within(2.0, lambda: len(looked) > 2)
 
 
 def test_a_process_that_hangs_ends_for_its_supervisor(tmp_path: Path) -> None:

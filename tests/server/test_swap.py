@@ -172,3 +172,14 @@ def test_a_bundle_that_does_not_hold_changes_nothing(rig, monkeypatch):
     assert rig.activate("fake@1").status_code == 409
     assert rig.models()["candidate"]["name"] == "fake@2"
     assert rig.models()["active"] == "fake@1"
+
+
+def test_what_shadows_goes_when_the_bundle_before_comes_back(rig):
+    """It was beside the one that goes, and may read other windows than the one that comes."""
+    rig.activate("fake@2")
+    rig.activate("fake@1", shadow_s=10)
+    shadow = rig.live.shadowed
+    assert rig.client.post("/v1/models/rollback", json={}).json() == {"active": "fake@1"}
+    assert rig.live.shadowed is None
+    assert not shadow._thread.is_alive()
+    assert rig.models()["candidate"] is None

@@ -95,6 +95,10 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(TOML.encode() + "# 20 µA".encode("latin-1"))
     with pytest.raises(OperatorFault, match=r"latin\.toml: found no TOML"):
         read_limits(tmp_path / "latin.toml")
+    for endless in (f"a = {'9' * 5000}", f"a = {'[' * 5000}"):
+        (tmp_path / "endless.toml").write_text(endless)
+        with pytest.raises(OperatorFault, match=r"endless\.toml: found no TOML"):
+            read_limits(tmp_path / "endless.toml")
 
 
 def test_charge_of_a_train() -> None:
