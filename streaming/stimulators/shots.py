@@ -94,14 +94,15 @@ class Shots:
     def answered(self, delivered: bool, now: float, trigger_id: str | None = None, why: str = "") -> bool:
         """The device's word on `trigger_id` (None: on the one that waits); False where it answers nothing open.
 
-        A refusal is a fault: it is not tried again, nor with other values.
+        A refusal is a fault: it is not tried again, nor with other values. Where it was disarmed meanwhile there is
+        nothing left to stop: the outcome says it.
         """
         self._expire(now)
         if self._waiting is None or trigger_id not in (None, self._waiting[0]):
             return False
         refused = self._waiting[0]
         self._resolve("delivered" if delivered else "refused", now)
-        if not delivered:
+        if not delivered and self._patterns:
             self._problem = f"it refused trigger {refused}" + (f" ({why})" if why else "")
         return True
 
@@ -148,7 +149,8 @@ class Shots:
         if self._waiting is not None and now > self._waiting[1]:
             trigger_id = self._waiting[0]
             self._resolve("unknown", now)
-            self._problem = f"no acknowledgement of trigger {trigger_id} within {self._within_s * 1e3:g} ms"
+            if self._patterns:  # else only arming would end it, which it forbids
+                self._problem = f"no acknowledgement of trigger {trigger_id} within {self._within_s * 1e3:g} ms"
 
     def _resolve(self, result: Result, now: float) -> None:
         if self._waiting is not None:

@@ -89,6 +89,22 @@ def test_an_answer_counts_at_the_time_at_which_it_came_not_when_somebody_looked(
     assert [outcome.result for outcome in shots.status(5.0).outcomes] == ["delivered"]
 
 
+@pytest.mark.parametrize(("answers", "result"), [(False, "unknown"), (True, "refused")])
+def test_a_pulse_that_goes_wrong_behind_a_disarm_is_told_once_and_forbids_nothing(answers: bool, result: str) -> None:
+    shots = Shots(Capabilities("rig", acknowledges=True))
+    shots.arm(LIMITS, 0.0)
+    shots.begin(PATTERN, "a", 0.0)
+    shots.disarm()
+    if answers:
+        assert shots.answered(False, 0.05, "a", "-123")
+    status = shots.status(0.2)
+    assert (status.state, status.problem) == ("not_armed", "")
+    assert [(outcome.trigger_id, outcome.result) for outcome in status.outcomes] == [("a", result)]
+    assert shots.status(0.3).outcomes == ()
+    shots.arm(LIMITS, 0.4)
+    assert shots.status(0.4).state == "idle"
+
+
 def test_outcomes_that_nobody_asks_for_stop_it() -> None:
     shots = Shots(Capabilities("deaf"))
     shots.arm(LIMITS, 0.0)
