@@ -87,11 +87,13 @@ class LimitsFile:
         self._path = path
         self._journal: AnyJournal | None = None
         self._participant: str | None = None
+        self._by_name = False
         self._told = ""
 
-    def bind(self, journal: AnyJournal, participant: str | None, told: Limits | None) -> None:
-        """`participant`: whose journal it is, where it was chosen by that name; limits of another do not fit."""
-        self._journal, self._participant = journal, participant
+    def bind(self, journal: AnyJournal, participant: str | None, by_name: bool, told: Limits | None) -> None:
+        """`by_name`: the journal was chosen by the participant's name. Limits of another do not fit then; where nobody
+        was known yet, none do, since what their participant had today stands in another journal."""
+        self._journal, self._participant, self._by_name = journal, participant, by_name
         self._told = told.sha256 if told else ""
 
     def __call__(self) -> Limits:
@@ -99,10 +101,12 @@ class LimitsFile:
         if self._path is None:
             raise OperatorFault("there is no limits file, so nothing may be asked for; start with --limits FILE")
         limits = read_limits(self._path)
-        if self._participant is not None and limits.participant != self._participant:
+        if self._by_name and limits.participant != self._participant:
+            expected = f"{self._participant!r}, whose journal is open"
+            if self._participant is None:
+                expected = "none, since nobody was known at the start and so nobody's journal is open"
             raise OperatorFault(
-                f"limits: found participant {limits.participant!r}, expected {self._participant!r}, whose journal is "
-                "open; start the service anew"
+                f"limits: found participant {limits.participant!r}, expected {expected}; start the service anew"
             )
         if self._journal is not None and limits.sha256 != self._told:
             self._told = limits.sha256
@@ -178,7 +182,7 @@ def open_loop(
             written = _journal(path, run, limits, steps)
             journal, ledger = written, written.ledger
             opened.callback(written.close, JOURNAL_CLOSES_S)
-        limits_file.bind(journal, participant if settings.journal is None and path else None, limits)
+        limits_file.bind(journal, participant, settings.journal is None and path is not None, limits)
         announce, close_outlet = _announcer(device, settings.limits is not None)
         opened.callback(close_outlet)
         thresholds = settings.thresholds.over(TriggerSettings())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import RigFault
+from models.errors import OperatorFault, RigFault
 from server.bundles import Bundles
 from server.closed_loop import open_loop
 from server.journal.lawful import violations
@@ -20,6 +20,7 @@ from server.journal.read import rows, verify
 from server.settings import PACKAGED, Settings
 from server.trigger_settings import PlanSettings, Thresholds
 from server.wiring import build, listen, make_server
+from streaming.limits import read_limits
 from tests.server.seen import watched
 
 LIMITS = Path(__file__).parents[2] / "server" / "demo_limits.toml"
@@ -148,3 +149,27 @@ def test_limits_that_become_valid_for_another_participant_need_a_new_start(parti
     assert any("whose journal is open" in problem for problem in problems) == (participant != "simulated")
     assert (tmp_path / "phosphene" / "simulated.journal").exists()
     loop.close()
+
+
+@pytest.mark.parametrize("text", [None, "nothing that is valid"])
+@pytest.mark.parametrize("named", [False, True])
+def test_limits_that_are_mended_where_nobody_was_known_need_a_new_start(named, text, tmp_path, monkeypatch):
+    """What p07 had today stands in p07's journal, and not in the one that was opened for nobody."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    limits = tmp_path / "limits.toml"
+    if text is not None:
+        limits.write_text(text)
+    journal = tmp_path / "a.journal" if named else None
+    loop = open_loop(Settings(limits=limits, journal=journal, stimulator="simulated"))
+    limits.write_text(LIMITS.read_text().replace('"simulated"', '"p07"'))
+    with pytest.raises(OperatorFault) as refused:
+        loop.gate.request(read_limits(limits).sha256)
+    nobody = "found participant 'p07', expected none, since nobody was known at the start"
+    assert (nobody in str(refused.value)) == (not named)
+    assert loop.gate.status()["problems"][0].endswith("start the service anew") == (not named)
+    loop.close()
+    if not named:
+        again = open_loop(Settings(limits=limits, stimulator="simulated"))
+        assert (tmp_path / "phosphene" / "p07.journal").exists()
+        assert not any("start the service anew" in problem for problem in again.gate.status()["problems"])
+        again.close()
