@@ -193,7 +193,7 @@ def open_loop(
             thresholds=thresholds,
             make_plan=planner(settings.plan),
             ledger_uc=lambda limits: ledger.day_uc(pattern.electrode for pattern in limits.patterns),
-            pulses_ago_s=ledger.ages_s(),
+            pulses_ago=ledger.pulses_ago(),
             announce=announce,
             happened=happened,
             clock=local_clock,

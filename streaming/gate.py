@@ -2,9 +2,9 @@
 
 The engine (trigger.py) decides from samples. The gate knows what is not in them: the operator's lease, the device, the
 journal, the limits on disk, how old the newest sample is. It stamps them, asks, and carries a trigger out at once, on
-the decode thread, before anything else happens with the prediction. It guards refractory and rate once more on the
-monotonic clock, because a stream that stalls or is doubled can lie about time. Commands come from other threads; each
-holds the lock for microseconds, so that after `disarm` has returned nothing fires any more.
+the decode thread, before anything else happens with the prediction. It guards refractory, rate and duty once more on
+the monotonic clock, because a stream that stalls or is doubled can lie about time. Commands come from other threads;
+each holds the lock for microseconds, so that after `disarm` has returned nothing fires any more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, Protocol
 from models.errors import Fault, OperatorFault
 from streaming.arming import GateSettings, Lease, why_not
 from streaming.checks import Surroundings, checks
-from streaming.clock_guard import ClockGuard
+from streaming.clock_guard import ClockGuard, Train
 from streaming.gate_status import (
     Counts,
     Fields,
@@ -40,7 +40,7 @@ from streaming.rules import Found, Rules
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import TriggerForm, state_marker, trigger_form
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
-from streaming.trigger import Conditions, Inhibited, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Dose, Inhibited, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 COUNTED_S = 1.0  # reasons are journalled as counts of so long: as rows of their own they would be all of the journal
@@ -67,7 +67,7 @@ class Asked(NamedTuple):
 
     until: float  # moment of the monotonic clock beyond which they are asked anew
     conditions: Conditions  # where the newest sample is fresh
-    free_from: float  # moment of the monotonic clock: before it refractory or rate, counted on it, bar a pulse
+    free_from: float  # moment of the monotonic clock: before it refractory, rate or duty, counted on it, bar a pulse
     form: TriggerForm | None  # the marker of the trial that is next, with the id that is next
 
 
@@ -79,7 +79,7 @@ class Gate:
         device: carries pulses out; `announce` sends a marker of the trigger stream.
         journal: see Journal.
         ledger_uc: microcoulombs that each electrode of the limits has had today, by earlier runs.
-        pulses_ago_s: how long ago pulses of earlier runs were, of the last minute.
+        pulses_ago: of earlier runs: (seconds ago, electrode, seconds of the train); see Ledger.pulses_ago.
         happened: told of each transition and trigger, on whichever thread; it must not wait.
         clock: the clock of `sample_time`.
     """
@@ -93,7 +93,7 @@ class Gate:
         thresholds: TriggerSettings | None = None,
         make_plan: Callable[[Limits], Plan] = simple_plan,
         ledger_uc: Callable[[Limits], Mapping[int, float]] = lambda limits: {},
-        pulses_ago_s: Sequence[float] = (),
+        pulses_ago: Sequence[tuple[float, int | None, float]] = (),
         announce: Callable[[str], None] = lambda marker: None,
         happened: Callable[[str, Fields], None] = lambda kind, fields: None,
         clock: Callable[[], float] = time.monotonic,
@@ -109,7 +109,8 @@ class Gate:
         self._lease = Lease()
         self._counts = Counts()
         self._shadow_ids = itertools.count()
-        self._guard = ClockGuard(self._monotonic() - ago_s for ago_s in pulses_ago_s)
+        began = self._monotonic()
+        self._guard = ClockGuard(Train(began - ago_s, electrode, s) for ago_s, electrode, s in pulses_ago)
         self._last_seq = -1
         self._last_prediction = self._limits_seen = self._armed_since = self._counted = self._monotonic()
         self._conditions: Conditions | None = None
@@ -166,13 +167,15 @@ class Gate:
             if self.engine.overdue():
                 self._lose(ARMED_TOO_LONG)
         else:
+            dose = self.engine.prepare().dose
+            assert dose is not None  # of the trial that was decided on
             moment = self._monotonic()
             age_s += moment - now  # whatever held the thread up since, nothing leaves late
             try:
-                fired = self._fire(decision, asked, moment, age_s)
+                fired = self._fire(decision, dose, asked, moment, age_s)
             finally:
                 self.engine.spend(decision)  # whatever became of it
-            self._account(decision, *fired, conditions, now, age_s)
+            self._account(decision, dose, *fired, conditions, now, age_s)
         self._watch(now)  # behind the pulse, which waits for nothing; the conditions have said the same
 
     def _note(self, prediction: Prediction, conditions: Conditions) -> None:
@@ -187,14 +190,16 @@ class Gate:
             self._journal.write("conditions", {**place, "flags": flags, **conditions.as_fields()})
             self._conditions, self._drifts = conditions, drifts
 
-    def _fire(self, trigger: Trigger, asked: Asked, now: float, age_s: float) -> tuple[str | None, str, str]:
+    def _fire(
+        self, trigger: Trigger, dose: Dose, asked: Asked, now: float, age_s: float
+    ) -> tuple[str | None, str, str]:
         """(id, why it was not sent, what went wrong once it was)."""
         trial = trigger.trial
         if trigger.shadow or trial.sham:
             return f"shadow-{next(self._shadow_ids)}", "", ""
         if self.engine.overdue():
             return None, ARMED_TOO_LONG, ""
-        if now < asked.free_from and (refused := self._too_soon(now)):
+        if now < asked.free_from and (refused := self._too_soon(dose, now)):
             return None, refused, ""
         if not (abs(age_s) <= self.thresholds.max_age_s or self._recorded()):
             return None, f"late: the newest sample was {age_s * 1e3:.0f} ms old when the pulse was to leave", ""
@@ -205,7 +210,7 @@ class Gate:
         if form is None or form.trigger_id != trigger_id or form.pattern is not trial.pattern:
             form = self._form("trigger", trigger_id, trial.pattern)
         marker = form.fill(trigger.seq, trigger.probability, trigger.sample_time)
-        self._guard.add(now)
+        self._guard.add(now, dose)
         self._left = trigger_id  # until it is known that it did not: its artifact is expected, whatever fails from here
         try:
             self._device.fire(trial.pattern, trigger_id, marker)
@@ -216,9 +221,9 @@ class Gate:
             return trigger_id, "", str(fault)
         return trigger_id, "", ""
 
-    def _too_soon(self, now: float) -> str:
-        """Refractory and rate once more, on our own clock; the sentence where one does not hold."""
-        return self._guard.why_not(self.engine.limits.budget, now) if self.engine.limits is not None else ""
+    def _too_soon(self, dose: Dose, now: float) -> str:
+        """Refractory, rate and duty once more, on our own clock; the sentence where one does not hold."""
+        return self._guard.why_not(self.engine.limits.budget, dose, now) if self.engine.limits is not None else ""
 
     def _form(self, event: Literal["trigger", "would_fire"], trigger_id: str, pattern: Pattern) -> TriggerForm:
         sha256 = self.engine.limits.sha256 if self.engine.limits is not None else ""
@@ -227,6 +232,7 @@ class Gate:
     def _account(
         self,
         trigger: Trigger,
+        dose: Dose,
         trigger_id: str | None,
         refused: str,
         problem: str,
@@ -242,7 +248,7 @@ class Gate:
         kind = "would_fire" if trigger.shadow else "trigger"
         lease_age_s = now - self._lease.renewed
         row = trigger_row(
-            trigger, trigger_id, refused, age_s, lease_age_s, conditions, limits, self.thresholds, self._decoding
+            trigger, dose, trigger_id, refused, age_s, lease_age_s, conditions, limits, self.thresholds, self._decoding
         )
         if not self._journal.write(kind, row):
             self._lose("the journal does not write")
@@ -565,8 +571,8 @@ class Gate:
         conditions = Conditions(True, lease, status.state == "idle", journal)
         following, limits = self.engine.prepare(), self.engine.limits
         free_from, form = math.inf, None
-        if following.trial is not None and limits is not None:
-            free_from = self._guard.free_from(limits.budget)
+        if following.trial is not None and following.dose is not None and limits is not None:
+            free_from = self._guard.free_from(limits.budget, following.dose)
             if trigger_id is not None:
                 form = self._form("trigger", trigger_id, following.trial.pattern)
                 form.fill(self._last_seq, 0.7, now)  # for nothing: what ran a hop ago is warm

@@ -13,7 +13,7 @@ from streaming.matching import Decoding
 from streaming.rules import Rules
 from streaming.states import State
 from streaming.stimulators.stimulator import Capabilities, Status
-from streaming.trigger import Conditions, Reason, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Dose, Reason, Trigger, TriggerEngine, TriggerSettings
 
 Fields = dict[str, Any]
 HIDDEN = ("probability", "arm")  # in a blind experiment
@@ -112,6 +112,7 @@ def _refractory_left_s(engine: TriggerEngine, settings: TriggerSettings, rate_hz
 
 def trigger_row(
     trigger: Trigger,
+    dose: Dose,
     trigger_id: str | None,
     refused: str,
     age_s: float,
@@ -121,7 +122,8 @@ def trigger_row(
     settings: TriggerSettings,
     decoding: Decoding | None,
 ) -> Fields:
-    """All that a trigger, a sham or a would-fire rested on."""
+    """All that a trigger, a sham or a would-fire rested on, as it was asked for. The train's charge and
+    seconds are those that the device delivers: the budgets of later runs begin with them."""
     trial = trigger.trial
     return {
         "trigger_id": trigger_id,
@@ -136,7 +138,8 @@ def trigger_row(
         "current_ua": trial.pattern.current_ua,
         "pattern": trial.pattern.name,
         "charge_nc": trial.pattern.charge_nc,
-        "train_charge_uc": trial.pattern.train_charge_uc,
+        "train_charge_uc": dose.charge_uc,
+        "train_s": dose.duration_s,
         "arm": trial.arm,
         "sham": trial.sham,
         "trial": trigger.trial_index,

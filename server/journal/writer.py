@@ -209,12 +209,14 @@ class Journal:
         return account.ledger(now[0])
 
     def _limits(self, limits: Limits) -> dict[str, object]:
+        given = [pattern.quantised(*self._steps) for pattern in limits.patterns]
         return {
             "name": limits.name,
             "participant": limits.participant,
             "simulated_only": limits.simulated_only,
             "limits_sha256": limits.sha256,
-            "largest_train_uc": max(p.quantised(*self._steps).train_charge_uc for p in limits.patterns),
+            "largest_train_uc": max(pattern.train_charge_uc for pattern in given),
+            "longest_train_s": max(pattern.pulse.duration_s for pattern in given),
         }
 
     # The writer's thread ----------------------------------------------------------------------------------------------

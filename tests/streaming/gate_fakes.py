@@ -116,13 +116,13 @@ class Rig:
         self.restart()
         self.gate.decoding(DECODING)
 
-    def restart(self, pulses_ago_s: tuple[float, ...] = ()) -> None:
+    def restart(self, pulses_ago: tuple[tuple[float, int | None, float], ...] = ()) -> None:
         self.gate = Gate(
             self.limits,
             self.device,
             self.journal,
             make_plan=lambda limits: self._plan or simple_plan(limits),
-            pulses_ago_s=pulses_ago_s,
+            pulses_ago=pulses_ago,
             announce=self.announced.append,
             happened=lambda kind, fields: self.happened.append((kind, fields)),
             clock=lambda: self.now,

@@ -251,14 +251,42 @@ def test_a_pulse_that_left_late_does_not_make_the_next_one_too_early() -> None:
     assert second - first >= 2.0
 
 
-def test_a_pulse_of_an_earlier_run_counts() -> None:
+@pytest.mark.parametrize(
+    ("refractory_s", "duty", "earlier", "why"),
+    [
+        (2.0, 0.1, (0.1, 34, 0.16), "since the last pulse"),
+        (600.0, 0.1, (590.0, 34, 0.16), "since the last pulse"),
+        (2.0, 0.1, (30.0, 34, 5.9), "share of the minute is spent"),
+        (2.0, 0.1, (30.0, None, 5.9), "share of the minute is spent"),
+        (600.0, 0.1, (600.0, 34, 5.9), ""),
+        (2.0, 0.1, (30.0, 35, 5.9), ""),
+        (2.0, 0.11, (30.0, 34, 5.9), ""),
+    ],
+)
+def test_a_pulse_of_an_earlier_run_counts(
+    refractory_s: float, duty: float, earlier: tuple[float, int | None, float], why: str
+) -> None:
     rig = Rig()
-    rig.restart(pulses_ago_s=(0.1,))
+    rig.text = rig.text.replace("refractory_s = 2.0", f"refractory_s = {refractory_s}\nduty = {duty}")
+    rig.restart((earlier,))
     rig.gate.decoding(DECODING)
     rig.run(0.02)
     rig.arm()
-    assert rig.run(1.5, 0.9) == 0
-    assert rig.state == "DISARMED"
+    assert rig.run(1.5, 0.9) == (0 if why else 1)
+    assert rig.state == ("DISARMED" if why else "REFRACTORY")
+    assert why in rig.journal.kinds("transition")[-1]["reason"]
+
+
+def test_the_row_has_the_charge_and_the_time_that_the_device_delivers() -> None:
+    """10 µA in steps of 4 are 8, 170 µs in steps of 100 are 200: 0.08 µC, and not 0.085."""
+    rig = armed(capabilities=Capabilities("fake", current_step_ua=4.0, time_step_us=100.0))
+    rig.run(1.1)
+    assert rig.run(0.1, 0.9) == 1
+    (row,) = rig.journal.kinds("trigger")
+    assert row["current_ua"] == 10.0
+    assert row["train_charge_uc"] == pytest.approx(0.08)
+    assert row["train_s"] == pytest.approx(49 / 300 + 500e-6)
+    assert rig.gate.engine.real.day_uc == {34: row["train_charge_uc"]}
 
 
 def test_no_reserved_id_no_pulse() -> None:

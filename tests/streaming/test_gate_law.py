@@ -19,7 +19,8 @@ from tests.streaming.gate_fakes import DECODING, Rig
 
 STEPS = int(os.environ.get("PHOSPHENE_LAW_STEPS", "60"))
 RUNS = int(os.environ.get("PHOSPHENE_LAW_RUNS", "25"))
-BUDGET = "pulses_per_minute = 12\npulses_per_session = 60\ncharge_per_electrode_day_uc = 1.0\nduty = 0.2"
+BUDGET = "pulses_per_minute = 12\npulses_per_session = 60\ncharge_per_electrode_day_uc = 1.0\nduty = 0.01"
+DUTY_S = 0.6
 LIVE = ("ARMED", "REFRACTORY")
 BAD = [None, math.nan, math.inf, -0.1, 1.0000001, "0.9"]
 
@@ -182,7 +183,7 @@ class Operators(RuleBasedStateMachine):
         spent = dict(self.rig.gate.engine.real.day_uc)
         log = self.rig.device.log
         self.rig.device.disarm()
-        self.rig.restart(tuple(self.rig.now - at for at, _, _ in log if self.rig.now - at < 60))
+        self.rig.restart(tuple((self.rig.now - at, one.electrode, one.pulse.duration_s) for at, _, one in log))
         self.rig.gate.engine.real.day_uc.update(spent)
         self.rig.gate.decoding(DECODING)
         self.rig.hop = 0
@@ -208,6 +209,13 @@ class Operators(RuleBasedStateMachine):
         times = [at for at, _, _ in self.rig.device.log]
         assert all(later - at >= 2.0 - 1e-9 for at, later in itertools.pairwise(times))
         assert all(sum(0 <= other - at < 60 for other in times) <= 12 for at in times)
+
+    @invariant()
+    def duty_by_the_clock(self) -> None:
+        log = self.rig.device.log
+        for at, _, pattern in log:
+            minute = [one for other, _, one in log if 0 <= at - other < 60 and one.electrode == pattern.electrode]
+            assert sum(one.pulse.duration_s for one in minute) <= DUTY_S + 1e-9
 
     @invariant()
     def one_pulse_for_an_id(self) -> None:

@@ -29,6 +29,7 @@ pulses = 50
 refractory_s = 0.5
 """
 TRAIN_UC = 10.0 * 170e-6 * 50  # of the largest pattern
+TRAIN_S = 49 / 300 + 400e-6
 
 
 def limits() -> Limits:
@@ -98,6 +99,7 @@ def trigger(trigger_id: str, electrode: int = 34, **changes: object) -> dict[str
         "current_ua": 10.0,
         "pattern": f"e{electrode}-10uA",
         "train_charge_uc": TRAIN_UC,
+        "train_s": TRAIN_S,
         "arm": "favourable",
         "sham": False,
         "limits_sha256": limits().sha256,

@@ -6,7 +6,8 @@ from server.journal.ledger import Account, Ledger
 from server.journal.read import rows
 from server.journal.rows import GENESIS, Entry, chain
 from server.journal.writer import Journal
-from tests.server.journal.fakes import TRAIN_UC, FakeClocks, limits, lived_in, outcome, trigger
+from streaming.limits import LONGEST_TRAIN_S
+from tests.server.journal.fakes import TRAIN_S, TRAIN_UC, FakeClocks, limits, lived_in, outcome, trigger
 
 T0 = 1_800_000_000.0
 
@@ -21,7 +22,7 @@ def account(*entries, run_id="r1"):
 def started(*ids, at=0.0, largest=TRAIN_UC):
     return (
         (at, "run_started", {}),
-        (at, "limits", {"largest_train_uc": largest}),
+        (at, "limits", {"largest_train_uc": largest, "longest_train_s": 0.3}),
         (at, "reserved", {"ids": list(ids), "largest_train_uc": largest}),
     )
 
@@ -33,8 +34,7 @@ def test_what_is_not_known_to_have_been_kept_back_was_delivered(result, trains):
     ledger = account(*started("a"), (1, "trigger", trigger("a")), (1.1, "outcome", outcome("a", result))).ledger(T0 + 5)
     assert ledger.charge_today_uc == ({34: TRAIN_UC} if trains else {})
     assert ledger.charge_unknown_uc == 0
-    assert ledger.recent_s == (T0 + 1,) * trains
-    assert ledger.ages_s() == (4.0,) * trains
+    assert ledger.pulses_ago() == ((4.0, 34, TRAIN_S),) * trains
 
 
 def test_charge_adds_up_by_electrode():
@@ -44,20 +44,40 @@ def test_charge_adds_up_by_electrode():
     ledger = account(*entries).ledger(T0 + 10)
     assert ledger.charge_today_uc == pytest.approx({34: 2 * TRAIN_UC, 35: TRAIN_UC})
     assert ledger.day_uc([34, 36]) == pytest.approx({34: 2 * TRAIN_UC, 36: 0.0})
-    assert len(ledger.recent_s) == 3
+    assert len(ledger.recent) == 3
 
 
 def test_a_rolling_day_and_a_rolling_minute():
     fired = account(*started("a"), (0, "trigger", trigger("a")), (0, "outcome", outcome("a")))
     day = 24 * 3600
-    assert [len(fired.ledger(T0 + t).recent_s) for t in (0, 59.9, 60.0)] == [1, 1, 0]
     assert [len(fired.ledger(T0 + t).charge_today_uc) for t in (0, day - 1, day)] == [1, 1, 0]
+
+
+def test_of_the_last_minute_all_and_of_the_day_the_last():
+    """Refractory may be an hour."""
+    entries = [*started("a", "b")]
+    for at, one in ((0, "a"), (10, "b")):
+        entries += [(at, "trigger", trigger(one)), (at, "outcome", outcome(one))]
+    times = (10, 59, 60, 70, 24 * 3600, 24 * 3600 + 10)
+    ages = [[age for age, _, _ in account(*entries).ledger(T0 + t).pulses_ago()] for t in times]
+    assert ages == [[10, 0], [59, 49], [50], [60], [24 * 3600 - 10], []]
+
+
+def test_a_train_of_an_older_row_was_as_long_as_any_may_be():
+    entries = [
+        (0, "run_started", {}),
+        (0, "limits", {"largest_train_uc": TRAIN_UC}),
+        (0, "reserved", {"ids": ["a", "b"]}),
+    ]
+    old = account(*entries, (1, "trigger", trigger("a", train_s=None)), (1, "outcome", outcome("a")))
+    assert old.ledger(T0 + 2).pulses_ago() == ((1.0, 34, LONGEST_TRAIN_S),)
+    assert old.doubts((T0 + 2, 0.0, 0.0))[1].fields["train_s"] == LONGEST_TRAIN_S
 
 
 def test_a_clock_that_was_set_back_forgives_nothing():
     ledger = account(*started("a"), (0, "trigger", trigger("a")), (0, "outcome", outcome("a"))).ledger(T0 - 3600)
     assert ledger.charge_today_uc == {34: TRAIN_UC}
-    assert ledger.recent_s == (T0 - 3600,)  # as if just now
+    assert ledger.pulses_ago() == ((0.0, 34, TRAIN_S),)  # as if just now
 
 
 def test_a_refused_trigger_that_the_rig_delivered_was_delivered():
@@ -101,8 +121,8 @@ def test_doubts_of_an_unclean_end():
     ledger = one.ledger(T0 + 10)
     assert ledger.charge_today_uc == {34: TRAIN_UC, 35: TRAIN_UC}
     assert ledger.charge_unknown_uc == TRAIN_UC
-    # a at its time, b at its trigger's, d and the unclean end as if just now
-    assert ledger.recent_s == (T0 + 1, T0 + 2, T0 + 10, T0 + 10)
+    # a at its time, b at its trigger's, d and the unclean end as if just now; d through any electrode, and the longest
+    assert ledger.pulses_ago() == ((9.0, 34, TRAIN_S), (8.0, 35, TRAIN_S), (0.0, None, 0.3), (0.0, None, 0.0))
 
 
 def test_doubts_hold_where_the_trigger_row_is_out_of_sight():
@@ -124,12 +144,12 @@ def test_across_restarts(tmp_path):
     lived_in(path, clock)  # three pulses, 11 s apart
     journal = Journal(path, limits=limits(), clocks=clock.clocks())
     assert journal.ledger.charge_today_uc == pytest.approx({34: 3 * TRAIN_UC})
-    assert journal.ledger.ages_s() == pytest.approx((23.0, 12.0, 1.0))
+    assert [age for age, _, _ in journal.ledger.pulses_ago()] == pytest.approx([23.0, 12.0, 1.0])
     assert journal.take_id() != journal.take_id()  # and never heard of again
     journal.close()
     again = Journal(path, clocks=clock.clocks())
     assert again.ledger.charge_unknown_uc == pytest.approx(2 * TRAIN_UC)
-    assert len(again.ledger.recent_s) == 5
+    assert len(again.ledger.recent) == 5
     again.close()
     clock.pass_(24 * 3600)
     tomorrow = Journal(path, clocks=clock.clocks())

@@ -288,7 +288,7 @@ def test_an_unclean_end_counts_every_id_as_delivered(path):
     again = Journal(path, limits=limits())
     assert again.ledger.charge_today_uc == pytest.approx({35: TRAIN_UC})
     assert again.ledger.charge_unknown_uc == pytest.approx((BLOCK - 1) * TRAIN_UC)
-    assert len(again.ledger.recent_s) == 1 + BLOCK
+    assert len(again.ledger.recent) == 1 + BLOCK
     again.close()
     found = told(path)
     ends = [fields for kind, fields in found if kind == "unclean_end"]
@@ -319,7 +319,7 @@ def test_the_lock_ends_with_its_process(path):
     subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).resolve().parents[3])
     assert (path.parent / f"{path.name}.lock").exists()
     journal = Journal(path)
-    assert journal.ledger.ages_s() == (0.0,)  # an unclean end is a stimulation just now
+    assert journal.ledger.pulses_ago() == ((0.0, None, 0.0),)  # an unclean end is a stimulation just now
     journal.close()
 
 
