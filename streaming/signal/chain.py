@@ -81,7 +81,7 @@ class SignalChain:
         self._begin(0)
 
     def _begin(self, first_sample: int) -> None:
-        """Everything new, from this sample on; only the operator's mask stays, and blanks still to come."""
+        """Everything new, from this sample on; only the operator's mask stays, and masks and blanks still to come."""
         self._first_sample = self._received = first_sample
         self._timeline.begin(first_sample)
         self._state.begin(first_sample, self._mask)
@@ -205,7 +205,7 @@ class SignalChain:
             raise RigFault(f"samples: found sample {first_sample} again, expected {self._received}")
         lost = first_sample - self._received
         if lost > self._longest_gap or (lost and self._received == self._first_sample):
-            self._hold(self._timeline.mask_at(NEVER))
+            self._hold(self._timeline.mask_at(first_sample))
             self._begin(first_sample)
         elif lost:
             self._timeline.lose(self._received, first_sample)

@@ -70,8 +70,9 @@ class Timeline:
         self._masks: list[tuple[int, Mask]] = []
 
     def begin(self, first_sample: int) -> None:
-        """Everything new from this sample on, but for blanks that are not over by then."""
-        self._gaps, self._masks = [], []
+        """Everything new from this sample on, but for blanks that are not over by then and masks still to come."""
+        self._gaps = []
+        self._masks = [change for change in self._masks if change[0] > first_sample]
         self._blanks = [blank for blank in self._blanks if blank.end > first_sample]
         for blank in self._blanks:
             blank.start = max(blank.start, first_sample)

@@ -352,6 +352,29 @@ def test_a_pending_mask_survives_a_long_gap() -> None:
     assert np.array_equal(chain.usable, mask)
 
 
+def test_masks_told_ahead_hold_behind_a_long_gap_from_their_own_sample() -> None:
+    """As `decode --masks` tells them, all before the first sample, and as an operator gives them, one by one."""
+    x, behind = broadband(2.0), 500_000
+    first, second = np.array([True, False, True, True, True]), np.array([True, True, True, False, False])
+    told, given = SignalChain(SHORT, RATE, 5), SignalChain(SHORT, RATE, 5)
+    told.set_mask(first, 15_000)
+    told.set_mask(second, behind + 40_020)
+    given.push(x[:15_000], 0)
+    given.set_mask(first, 15_000)
+    given.push(x[15_000:30_000], 15_000)
+    given.push(x[:40_020], behind)
+    given.set_mask(second, behind + 40_020)
+    given.push(x[40_020:], behind + 40_020)
+    told.push(x[:30_000], 0)
+    told.push(x[:30_000], behind)
+    assert np.array_equal(told.usable, first), "until the second holds"
+    told.push(x[30_000:], behind + 30_000)
+    assert np.array_equal(told.usable, second)
+    begins = told.grid.bin_of(behind)
+    assert told.next_bin == given.next_bin
+    assert all(map(np.array_equal, everything(told, begins), everything(given, begins)))
+
+
 def test_a_marker_told_twice_changes_nothing() -> None:
     chain = run(broadband(1.0))
     assert chain.stimulation(20000, TRAIN_END_S) is not None
