@@ -34,6 +34,9 @@ def test_analogue_inputs_are_no_electrodes(tmp_path: Path) -> None:
     assert source.info.array.labels == ("elec1", "elec2")
     samples, _ = drain(source)
     np.testing.assert_allclose(samples, data[:, [0, 2]] * 0.25, rtol=1e-3)
+    chunk = open_recording(path, pace=None, chunk_s=0.01).read(1.0)
+    assert chunk is not None
+    assert chunk.samples_uv.flags.c_contiguous, "the kernel is compiled for no other order"
     only = write_nsx(tmp_path / "b.ns6", [(0, data)], ["ainp1", "ainp2", "ainp3"])
     with pytest.raises(RigFault, match="without electrodes"):
         open_recording(only)
