@@ -1,7 +1,8 @@
 """The newest predictions, in the order in which they came. Pure: no socket, no thread, no clock.
 
-What is held is of one run and of one line of time. A frame of another run, or one whose `sample_time` lies before the
-one held last (a recording that begins again), empties the buffer: nothing in it could be set beside it.
+What is held is of one run and of one line of time. A frame of another run, one of another epoch whose `sample_time` lies
+before the one held last, or one that lies more than JITTER_S before it (a recording that begins again), empties the
+buffer: nothing in it could be set beside it. Less than that, within an epoch, is the jitter of stamps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ Frame = dict[str, Any]
 CHANNELS = ("probability", "valid", "usable_channels")  # those of the LSL stream PhosphenePredictions
 HARMLESS = {"overload"}  # the value beside it is good; every other flag, known or not, is bad
 MOST_HZ = 1000  # predictions a second: one a bin
+JITTER_S = 1.0  # stamps of one epoch may step back by milliseconds
 
 
 def vouched(frame: Frame) -> bool:
@@ -78,7 +80,7 @@ class Buffer:
         if frame["run_id"] != self.run_id:
             self.run_id, self.runs = frame["run_id"], self.runs + 1
             self._begin_anew()
-        elif self._frames and frame["sample_time"] < self._frames[-1]["sample_time"]:
+        elif self._frames and _begins_again(self._frames[-1], frame):
             self._begin_anew()
         self.seq = frame["seq"]
         self._frames.append(frame)
@@ -89,3 +91,9 @@ class Buffer:
     def _begin_anew(self) -> None:
         self._frames.clear()
         self.new = 0
+
+
+def _begins_again(last: Frame, frame: Frame) -> bool:
+    """Whether this frame is of another line of time than the `last` one."""
+    back_s = last["sample_time"] - frame["sample_time"]
+    return bool(back_s > (JITTER_S if frame["epoch"] == last["epoch"] else 0.0))

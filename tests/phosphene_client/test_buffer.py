@@ -15,6 +15,7 @@ def frame(seq, **changes):
         "type": "prediction",
         "run_id": "one",
         "seq": seq,
+        "epoch": 0,
         "sample_time": 100.0 + seq * 0.01,
         "probability": 0.5,
         "usable_channels": 96,
@@ -105,6 +106,18 @@ def test_a_time_that_went_back_begins_anew():
         buffer.push(frame(seq))
     buffer.push(frame(5, sample_time=2.0, epoch=1))
     assert (held(buffer), buffer.runs) == ([5], 1)
+
+
+@pytest.mark.parametrize(
+    ("back_s", "epoch", "held_then"),
+    [(0.002, 0, [0, 1, 2, 3, 4, 5]), (0.9, 0, [0, 1, 2, 3, 4, 5]), (1.1, 0, [5]), (0.002, 1, [5]), (-9.0, 1, [4, 5])],
+)
+def test_stamps_that_jitter_are_no_other_time(back_s, epoch, held_then):
+    buffer = Buffer(9.0)
+    for seq in range(5):
+        buffer.push(frame(seq))
+    buffer.push(frame(5, sample_time=100.04 - back_s, epoch=epoch))
+    assert held(buffer) == held_then
 
 
 def test_what_is_withdrawn_is_nan_afterwards():
