@@ -1,8 +1,8 @@
 """The newest predictions, in the order in which they came. Pure: no socket, no thread, no clock.
 
-What is held is of one run and of one line of time. A frame of another run, one of another epoch whose `sample_time` lies
-before the one held last, or one that lies more than JITTER_S before it (a recording that begins again), empties the
-buffer: nothing in it could be set beside it. Less than that, within an epoch, is the jitter of stamps.
+What is held is of one run and of one line of time. A frame of another run, one of another epoch whose `sample_time`
+lies before the one held last, or one that lies more than JITTER_S before it (a recording that begins again), empties
+the buffer: nothing in it could be set beside it. Less than that, within an epoch, is the jitter of stamps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ Frame = dict[str, Any]
 CHANNELS = ("probability", "valid", "usable_channels")  # those of the LSL stream PhosphenePredictions
 HARMLESS = {"overload"}  # the value beside it is good; every other flag, known or not, is bad
 MOST_HZ = 1000  # predictions a second: one a bin
+WITHDRAWN = 64  # newest withdrawals that are remembered, for frames that are still on their way
 JITTER_S = 1.0  # stamps of one epoch may step back by milliseconds
 
 
@@ -39,6 +40,7 @@ class Buffer:
         self.runs = 0
         self.lost = 0
         self.new = 0
+        self._withdrawn: deque[tuple[str, int, int, str]] = deque(maxlen=WITHDRAWN)
         self._frames: deque[Frame] = deque(maxlen=int(seconds * MOST_HZ) + 1)
 
     def push(self, message: Frame) -> None:
@@ -50,13 +52,13 @@ class Buffer:
             self._hold(message)
 
     def withdraw(self, run_id: str | None, first_seq: int, last_seq: int, flag: str) -> None:
-        """What is held of these predictions is not vouched for any more."""
-        if run_id != self.run_id:
+        """These predictions are not vouched for any more: what is held of them, and what comes only afterwards."""
+        if run_id is None or (run_id, first_seq, last_seq, flag) in self._withdrawn:
             return
+        self._withdrawn.append((run_id, first_seq, last_seq, flag))
         for frame in self._frames:
-            if first_seq <= frame["seq"] <= last_seq:
-                frame["flags"] = [*frame["flags"], *([] if flag in frame["flags"] else [flag])]
-                frame.update({name: None for name in ("probability", "embedding") if name in frame})
+            if frame["run_id"] == run_id and first_seq <= frame["seq"] <= last_seq:
+                _withdraw(frame, flag)
 
     def newest(self, seconds: float | None) -> list[Frame]:
         """The frames of the newest `seconds` of sample time, oldest first; None: all that are held."""
@@ -83,6 +85,9 @@ class Buffer:
         elif self._frames and _begins_again(self._frames[-1], frame):
             self._begin_anew()
         self.seq = frame["seq"]
+        for run_id, first_seq, last_seq, flag in self._withdrawn:
+            if frame["run_id"] == run_id and first_seq <= frame["seq"] <= last_seq:
+                _withdraw(frame, flag)
         self._frames.append(frame)
         self.new += 1
         while self._frames[0]["sample_time"] < frame["sample_time"] - self.seconds:
@@ -91,6 +96,11 @@ class Buffer:
     def _begin_anew(self) -> None:
         self._frames.clear()
         self.new = 0
+
+
+def _withdraw(frame: Frame, flag: str) -> None:
+    frame["flags"] = [*frame["flags"], *([] if flag in frame["flags"] else [flag])]
+    frame.update({name: None for name in ("probability", "embedding") if name in frame})
 
 
 def _begins_again(last: Frame, frame: Frame) -> bool:

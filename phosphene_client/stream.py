@@ -1,9 +1,10 @@
 """A rig's view of the service: connect, then ask for the newest predictions whenever it suits the rig's own loop.
 
 Two threads read, one each WebSocket: /v1/predictions fills the buffer, /v1/events tells which predictions were
-withdrawn because a marker came late. Whoever calls `get_data` waits for neither. A connection that breaks is opened
-again every RETRY_S, from the last prediction that came (`since_seq`), so that a break shorter than what the service
-holds (ten minutes) loses nothing; what is lost is counted.
+withdrawn because a marker came late. It is connected while both are: without the second, what is held may be withdrawn
+and nobody here knows. Whoever calls `get_data` waits for neither. A connection that breaks is opened again every
+RETRY_S, from the last prediction that came (`since_seq`), so that a break shorter than what the service holds (ten
+minutes) loses nothing; what is lost is counted. A message that cannot be read ends its thread, and `problem` says so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = ["CHANNELS", "PredictionStream"]
 RETRY_S = 0.25
 ALIVE_S = 2.0  # a service that does not answer a ping for so long is gone
 MOST_BYTES = 2**20  # of a message
+PREDICTIONS, EVENTS = "/v1/predictions", "/v1/events"
 
 
 class PredictionStream:
@@ -67,7 +69,9 @@ class PredictionStream:
         self._ending = threading.Event()
         self._opened = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._connected, self._refusal, self._problem = False, "", ""
+        self._open = {PREDICTIONS: False, EVENTS: False}
+        self._problems = {PREDICTIONS: "", EVENTS: ""}
+        self._refusal = ""
         self._last_came = 0.0
 
     # Opening and closing ---------------------------------------------------------------------------------------------
@@ -76,7 +80,8 @@ class PredictionStream:
         """Open the stream; predictions come from now on, by themselves, until `disconnect`.
 
         Raises:
-            ConnectionError: nobody answers within `timeout` seconds, or the service refuses, in its words.
+            ConnectionError: nobody answers within `timeout` seconds, or the service refuses either WebSocket, in its
+                words.
             RuntimeError: connected already.
         """
         if self._threads:
@@ -84,13 +89,14 @@ class PredictionStream:
         self._ending.clear()
         self._opened.clear()
         self._refusal, self._last_came = "", time.monotonic()
-        both = ((self._predictions, self._heard, True), (lambda: "/v1/events", self._happened, False))
+        self._problems = dict.fromkeys(self._problems, "")
+        both = ((PREDICTIONS, self._since, self._heard), (EVENTS, lambda: "", self._happened))
         self._threads = [threading.Thread(target=self._listen, args=arguments, daemon=True) for arguments in both]
         for thread in self._threads:
             thread.start()
         self._opened.wait(timeout)
-        if not self._connected and (self._refusal or not self._opened.is_set()):
-            why = self._refusal or self._problem or "no answer"
+        if self._refusal or not self._opened.is_set():
+            why = self._refusal or self.problem or "no answer"
             self.disconnect()
             raise ConnectionError(f"{self._url}: {why}; is `phosphene serve` running there, and its port forwarded?")
         return self
@@ -142,12 +148,15 @@ class PredictionStream:
 
     @property
     def connected(self) -> bool:
-        return self._connected
+        """Predictions come, and what is withdrawn of them is heard."""
+        return all(self._open.values())
 
     @property
     def problem(self) -> str:
         """Why it is not connected; empty while it is."""
-        return "" if self._connected else self._problem
+        if self.connected:
+            return ""
+        return next((f"{path}: {self._problems[path]}" for path in self._problems if self._problems[path]), "")
 
     @property
     def silent_s(self) -> float:
@@ -156,17 +165,17 @@ class PredictionStream:
 
     # The two threads -------------------------------------------------------------------------------------------------
 
-    def _predictions(self) -> str:
+    def _since(self) -> str:
         seq = self._buffer.seq
         since = {} if seq is None else {"since_seq": str(seq)}
-        return f"/v1/predictions?{urlencode(self._query | since)}"
+        return f"?{urlencode(self._query | since)}"
 
-    def _listen(self, path: Callable[[], str], heard: Callable[[Any], None], leads: bool) -> None:
-        """Until the end; whether we are connected is said by the one that `leads`."""
+    def _listen(self, path: str, query: Callable[[], str], heard: Callable[[Any], None]) -> None:
+        """Until the end, or until a message comes that cannot be read."""
         while not self._ending.is_set():
             try:
                 with connect(
-                    self._url + path(),
+                    self._url + path + query(),
                     additional_headers=self._headers,
                     compression=None,
                     proxy=None,
@@ -175,22 +184,30 @@ class PredictionStream:
                     ping_timeout=ALIVE_S,
                     close_timeout=ALIVE_S,
                 ) as socket:
-                    if leads:
-                        self._connected = True
+                    self._problems[path], self._open[path] = "", True
+                    if self.connected:
                         self._opened.set()
                     while not self._ending.is_set():
                         try:
-                            heard(socket.recv(timeout=RETRY_S))
+                            message = socket.recv(timeout=RETRY_S)
                         except TimeoutError:
                             continue
+                        heard(message)
             except (OSError, WebSocketException) as error:
-                self._problem = _sentence(error)
-                if leads and isinstance(error, InvalidStatus) and not self._opened.is_set():
-                    self._refusal = self._problem
-                    self._opened.set()
-            if leads:
-                self._connected = False
+                self._broke(path, _sentence(error), refused=isinstance(error, InvalidStatus))
+            except Exception as error:  # to read it again would be to fail again
+                why = f"found a message that cannot be read ({type(error).__name__}: {error}); is this client older?"
+                self._broke(path, why, refused=True)
+                return
+            finally:
+                self._open[path] = False
             self._ending.wait(RETRY_S)
+
+    def _broke(self, path: str, why: str, refused: bool) -> None:
+        self._problems[path] = why
+        if refused and not self._opened.is_set():
+            self._refusal = f"{path}: {why}"
+            self._opened.set()
 
     def _heard(self, packed: bytes) -> None:
         message = msgpack.unpackb(packed)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phosphene_client.buffer import Buffer
+from phosphene_client.buffer import WITHDRAWN, Buffer
 
 
 def frame(seq, **changes):
@@ -131,3 +131,23 @@ def test_what_is_withdrawn_is_nan_afterwards():
     assert np.flatnonzero(np.isnan(data[0])).tolist() == [2, 3]
     assert [one["flags"] for one in buffer.newest(None)[2:4]] == [["late_marker"], ["late_marker"]]
     assert buffer.newest(None)[2]["embedding"] is None
+
+
+def test_what_is_withdrawn_before_it_comes_is_nan_too():
+    """The two WebSockets keep no order between them."""
+    buffer = Buffer(10.0)
+    buffer.push(frame(0))
+    for _ in range(3):  # told again with every connection
+        buffer.withdraw("one", 1, 2, "late_marker")
+    buffer.withdraw("two", 0, 0, "late_marker")  # of a service that has begun again
+    buffer.withdraw(None, 0, 9, "late_marker")
+    for seq in range(1, 4):
+        buffer.push(frame(seq))
+    assert np.flatnonzero(np.isnan(buffer.take(None)[0][0])).tolist() == [1, 2]
+    assert len(buffer._withdrawn) == 2
+    buffer.push(frame(0, run_id="two"))
+    buffer.push(frame(1, run_id="two"))
+    assert np.flatnonzero(np.isnan(buffer.take(None)[0][0])).tolist() == [0]
+    for seq in range(500):
+        buffer.withdraw("one", seq, seq, "late_marker")
+    assert len(buffer._withdrawn) == WITHDRAWN

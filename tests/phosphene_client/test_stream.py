@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.sync.server import serve
 
 from phosphene_client import CHANNELS, PredictionStream
 from server.settings import Settings
@@ -132,6 +135,44 @@ def test_a_late_marker_withdraws_what_was_given(running):
         running.service.marked_late(900, 1500)
         until(lambda: np.isnan(stream.get_data()[0][0]).any())
         assert np.flatnonzero(np.isnan(stream.get_data()[0][0])).tolist() == [3, 4, 5]
+
+
+def test_who_hears_no_withdrawals_is_not_connected(running):
+    with PredictionStream(url(running)) as stream:
+        running.service.settings = running.service.settings.model_copy(update={"subscribers": 1})
+        break_off(running)
+        until(lambda: "clients already" in stream.problem)  # one of the two, and for ever
+        assert not stream.connected
+        running.service.settings = Settings()
+        until(lambda: stream.connected)
+        assert stream.problem == ""
+    running.service.settings = running.service.settings.model_copy(update={"subscribers": 1})
+    with pytest.raises(ConnectionError, match=r"/v1/.*clients already"):
+        PredictionStream(url(running)).connect()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("/v1/predictions", b"\xc1"), ("/v1/events", json.dumps({"type": "late_marker"}))]
+)
+def test_a_message_that_cannot_be_read_is_said(path, message):
+    both = threading.Barrier(2, timeout=10)
+
+    def service(socket):
+        both.wait()
+        if socket.request.path.startswith(path):
+            socket.send(message)
+        socket.recv()
+
+    with serve(service, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        stream = PredictionStream(f"ws://127.0.0.1:{server.socket.getsockname()[1]}").connect()
+        until(lambda: "cannot be read" in stream.problem)
+        assert stream.problem.startswith(path)
+        assert not stream.connected
+        stream.disconnect()
+        server.shutdown()
+        thread.join()
 
 
 def test_nobody_there_is_one_sentence(running):
