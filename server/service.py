@@ -306,7 +306,7 @@ class Service:
         self._newest = prediction
         self.answers.predicted(prediction)
         self.predictions.publish(prediction)
-        self.latency.push(prediction.latency_ms)
+        self.latency.push(prediction)
         self.swap.predicted(prediction)
         self._uncounted.append(prediction)
 

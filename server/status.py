@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming.predictions import Latency
-
 if TYPE_CHECKING:
     from streaming.live import LiveStatus
+    from streaming.predictions import Prediction
 
 MOST_SKIPPED = 0.05  # of the windows of 10 s
 SILENT_S = 1.0  # without a new sample for so long, the service is not ready
@@ -21,13 +20,17 @@ STAGES = ("signal", "queue", "inference", "total")
 
 
 class LatencyWindow:
-    """The latencies of the newest predictions, and their percentiles in milliseconds."""
+    """The latencies of the newest predictions, and their percentiles in milliseconds. One without an embedding was not
+    decoded: it cost next to nothing, and does not count."""
 
     def __init__(self, capacity: int = 6000) -> None:
         self._ms: NDArray[np.float32] = np.zeros((capacity, len(STAGES)), np.float32)
         self._count = 0
 
-    def push(self, latency: Latency) -> None:
+    def push(self, prediction: Prediction) -> None:
+        if prediction.embedding is None:
+            return
+        latency = prediction.latency_ms
         self._ms[self._count % len(self._ms)] = latency.signal, latency.queue, latency.inference, latency.total
         self._count += 1
 

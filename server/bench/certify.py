@@ -39,7 +39,8 @@ def certify(seconds: float, out: Path, source: str | None, options: list[str], s
         options: of `phosphene serve`, as on its command line.
 
     Raises:
-        OperatorFault: a report that exists, a stream that does not come, or a service that does not start.
+        OperatorFault: a report that exists, a stream that does not come, a service that does not start, or one that
+            decodes nothing.
     """
     numbers = out.with_suffix(".json")
     for file in (out, numbers):
@@ -56,7 +57,7 @@ def certify(seconds: float, out: Path, source: str | None, options: list[str], s
         process = serve_process(stack, name, port, *given, env={**os.environ, f"{PREFIX}HOLD_S": "10"})
         said.update("waiting for the stream to run")
         _wait(port, process)
-        about = status(port)
+        about = _sound(status(port))
         seen, ms, _ = watch(
             port, process.pid, seconds, subscribers, lambda left: said.update(f"{max(0.0, left):.0f} s left")
         )
@@ -75,6 +76,17 @@ def _wait(port: int, process: subprocess.Popen[Any]) -> None:
         raise OperatorFault(f"certify: the service is {said.get('state')}: {said.get('problem')}") from None
     if process.poll() is not None:
         raise OperatorFault("certify: the service did not start; `phosphene serve` with the same options says why")
+
+
+def _sound(about: dict[str, Any]) -> dict[str, Any]:
+    """The status of a service that decodes.
+
+    Raises:
+        OperatorFault: it runs, and has a problem.
+    """
+    if about.get("problem"):
+        raise OperatorFault(f"certify: the service runs and has a problem, expected none: {about['problem']}")
+    return about
 
 
 def _facts(about: dict[str, Any], source: str | None) -> dict[str, Any]:
@@ -97,8 +109,11 @@ def _verdicts(seen: dict[str, Any], ms: dict[str, NDArray[np.float64]]) -> list[
     for deadline in DEADLINES_MS:
         share = float((frame <= deadline).mean())
         found.append((f"newest sample to client within {deadline:g} ms", f"{100 * share:.3f} %", share >= HOLDS))
+    whole, missing = f"{100 * seen['share_of_windows']:.3f} %", seen["not_decoded"]
+    if missing:
+        whole += f"; {sum(missing.values())} not: " + ", ".join(f"{flag} {n}" for flag, n in sorted(missing.items()))
     found += [
-        ("windows decoded", f"{100 * seen['share_of_windows']:.3f} %", seen["share_of_windows"] >= WHOLE),
+        ("windows decoded", whole, seen["share_of_windows"] >= WHOLE),
         ("samples lost by the source", f"{lost}", lost == 0),
         ("the first client missed", f"{seen['dropped_by_client']} frames", seen["dropped_by_client"] == 0),
         ("memory, from the first minute on", f"grew by {grown:.1f} MiB", not grown > GROWTH_MIB),

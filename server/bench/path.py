@@ -63,8 +63,8 @@ def rest_of_the_path(seconds: float) -> dict[str, float]:
 
 
 class Watched(NamedTuple):
-    """`ms`: of newest sample to frame, of each stage, of the noise floor; `last_samples`: the newest sample of each
-    frame, counted from the first of its stream."""
+    """Of the windows that were decoded. `ms`: of newest sample to frame, of each stage, of the noise floor;
+    `last_samples`: the newest sample of each frame, counted from the first of its stream."""
 
     told: dict[str, Any]
     ms: dict[str, NDArray[np.float64]]
@@ -74,7 +74,11 @@ class Watched(NamedTuple):
 def watch(
     port: int, pid: int, seconds: float, subscribers: int, tell: Callable[[float], None] = lambda left_s: None
 ) -> Watched:
-    """A running service of process `pid`, scraped every 5 s. `tell`: seconds left, now and then."""
+    """A running service of process `pid`, scraped every 5 s. `tell`: seconds left, now and then.
+
+    Raises:
+        OperatorFault: not one window was decoded.
+    """
     before, cpu, memory = status(port), cpu_s(pid), [(0.0, memory_mib(pid))]
 
     def tell_and_look(left_s: float) -> None:
@@ -83,14 +87,18 @@ def watch(
         tell(left_s)
 
     with NoiseFloor() as floor, scraped(port):
-        frames, dropped = listen(port, seconds, subscribers, tell_and_look)
+        heard, dropped = listen(port, seconds, subscribers, tell_and_look)
     after = status(port)
+    frames, not_decoded = decoded(heard)
+    if not frames:
+        said = after.get("problem") or ", ".join(f"{flag} {n}" for flag, n in not_decoded.items()) or "no frame came"
+        raise OperatorFault(f"found no window decoded in {seconds:g} s, expected nearly all ({said}); mend that first")
     ms = {"sample to frame": np.array([frame.late_ms for frame in frames])}
     ms |= {name: np.array([frame.stages[name] for frame in frames]) for name in STAGES}
     ms["noise floor"] = np.array(floor.late_ms)
-    flags = Counter(flag for frame in frames for flag in frame.flags)
-    hop_s = float(np.median(np.diff([frame.sample_time for frame in frames])))
-    expected = (frames[-1].sample_time - frames[0].sample_time) / hop_s + 1
+    flags = Counter(flag for frame in heard for flag in frame.flags)
+    hop_s = float(np.median(np.diff([frame.sample_time for frame in heard])))
+    expected = (heard[-1].sample_time - heard[0].sample_time) / hop_s + 1
     counted = {name: after["counters"][name] - before["counters"][name] for name in LOST}
     told = {
         "unit": "ms",
@@ -102,6 +110,7 @@ def watch(
         "sample_to_frame_p50_minus_inference_p50": float(np.median(ms["sample to frame"]) - np.median(ms["inference"])),
         "windows": len(frames),
         "share_of_windows": len(frames) / expected,
+        "not_decoded": dict(not_decoded),
         "skipped_windows": after["skipped_windows"] - before["skipped_windows"],
         "dropped_by_client": dropped,
         "flags": dict(flags),
@@ -111,6 +120,13 @@ def watch(
         "noise_floor_ms": percentiles(ms["noise floor"]),
     }
     return Watched(told, ms, np.array([frame.last_sample for frame in frames]))
+
+
+def decoded(heard: list[Heard]) -> tuple[list[Heard], Counter[str]]:
+    """The frames whose window went through the network, and how many did not, by the first flag, which says why: these
+    cost next to nothing, and would make the others look fast."""
+    why_not = Counter(frame.flags[0] for frame in heard if not frame.decoded)
+    return [frame for frame in heard if frame.decoded], why_not
 
 
 def _memory(seen: list[tuple[float, float]]) -> dict[str, Any]:
@@ -221,6 +237,7 @@ class Heard(NamedTuple):
     sample_time: float
     last_sample: int
     flags: tuple[str, ...]
+    decoded: bool
 
 
 def listen(
@@ -241,8 +258,8 @@ def listen(
             frame = msgpack.unpackb(message)
             if frame["type"] == "prediction":
                 at = frame["sample_time"]
-                late_ms, flags = (now - at) * 1e3, tuple(frame["flags"])
-                frames.append(Heard(late_ms, frame["latency_ms"], at, frame["last_sample"], flags))
+                late_ms, flags, known = (now - at) * 1e3, tuple(frame["flags"]), frame["embedding"] is not None
+                frames.append(Heard(late_ms, frame["latency_ms"], at, frame["last_sample"], flags, known))
                 if len(frames) % TELL == 0:
                     tell(until - now)
             elif frame["type"] == "dropped":

@@ -19,6 +19,7 @@ from server.settings import Settings
 from streaming.drift import DriftStatus
 from streaming.events import Report
 from streaming.live import MarkerSeen
+from streaming.predictions import Latency
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
 from tests.server.seen import watched
 
@@ -71,8 +72,6 @@ def test_alive_at_once_ready_when_samples_arrive(client, live, service):
 
 
 def test_not_ready_when_late(client, live, service):
-    from streaming.predictions import Latency
-
     say(client, live, 10, latency_ms=Latency(0.4, 0.1, 70.0, 71.0))
     service.tick(0)
     assert_problem(client.get("/readyz"), 503, "100%", "50 ms")
@@ -142,6 +141,14 @@ def test_the_decode_thread_lives_as_long_as_the_app(live, service):
         assert (live.started, live.stopped) == (1, 0)
     assert (live.started, live.stopped) == (1, 1)
     live.say()  # a late prediction has nobody to go to, and harms nobody
+
+
+def test_latencies_are_of_windows_that_were_decoded(client, live, service):
+    say(client, live, 3)
+    say(client, live, 97, embedding=None, probability=None, flags=("blanking",), latency_ms=Latency(0.4, 0.1, 0.0, 0.5))
+    told = client.get("/v1/status").json()["latency_ms"]
+    assert told["inference"]["p50"] == pytest.approx(3.2)
+    assert service.latency.late_share(0.001) == 1.0
 
 
 def test_status_and_models(client, live, service):

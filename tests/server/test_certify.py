@@ -14,6 +14,7 @@ from models.errors import OperatorFault
 from server.bench import certify as certificate
 from server.bench.certify import certify
 from server.bench.histogram import HEIGHT, WIDTH, histogram
+from server.bench.path import Heard, decoded
 from server.cli import run
 from streaming.signal.design import signal_delay_s
 from streaming.signal.settings import ChainSettings
@@ -69,6 +70,32 @@ def test_a_rig_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "newest sample to client within 50 ms" in capsys.readouterr().out
     with pytest.raises(OperatorFault, match="never overwritten"):
         certify(6.0, out, None, [])
+
+
+def heard(n: int, flags: tuple[str, ...] = (), decoded: bool = True) -> list[Heard]:
+    return [Heard(2.0 if decoded else 0.1, {}, 0.0, 0, flags, decoded) for _ in range(n)]
+
+
+def test_what_was_not_decoded_is_counted_by_what_kept_it() -> None:
+    frames = heard(900, ("drift",)) + heard(70, ("blanking", "not_calibrated"), False) + heard(30, ("channels",), False)
+    known, why_not = decoded(frames)
+    assert [frame.late_ms for frame in known] == [2.0] * 900, "what cost nothing makes nothing look fast"
+    seen = {
+        "share_of_windows": 0.9,
+        "not_decoded": dict(why_not),
+        "source": {"lost_samples": 0},
+        "dropped_by_client": 0,
+        "memory_mib": {"grown": 0.0},
+    }
+    verdicts = certificate._verdicts(seen, {"sample to frame": np.array([2.0])})
+    (one,) = [each for each in verdicts if each["what"] == "windows decoded"]
+    assert (one["found"], one["holds"]) == ("90.000 %; 100 not: blanking 70, channels 30", False)
+
+
+def test_a_service_with_a_problem_is_not_certified() -> None:
+    assert certificate._sound({"problem": "", "model": "fake@1"})["model"] == "fake@1"
+    with pytest.raises(OperatorFault, match=r"certify: .*found 95 channels"):
+        certificate._sound({"problem": "stream utah: found 95 channels, expected the 96 of the bundle"})
 
 
 def test_what_cannot_be_certified_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
