@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decoder import Decoder
-from models.errors import Fault, OperatorFault
+from models.errors import Fault, OperatorFault, RigFault
 from streaming.bursts import Bursts
 from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
 from streaming.drift import DriftStatus
@@ -266,6 +266,9 @@ class LiveDecoder:
                     self.busy_since = None
                     self._log.warning("%s", fault)
                     self._pipeline = None
+                    if self._is_over(fault):
+                        self._say("ended", str(fault))
+                        return
                     self._say("waiting", str(fault))
                     self._stop.wait(RETRY_S)
             self._say("stopped", "")
@@ -276,6 +279,13 @@ class LiveDecoder:
             self._say("failed", "the decode thread failed; see the log")
         finally:
             self._source.close()
+
+    def _is_over(self, fault: Fault) -> bool:
+        """A recording that broke cannot be read on: whoever tried would take it for one that has no more samples."""
+        try:
+            return isinstance(fault, RigFault) and self._source.info.recorded
+        except RigFault:  # no stream yet
+            return False
 
     def _decode_stream(self) -> None:
         """Until the stream ends or breaks."""
@@ -476,7 +486,8 @@ def _load_kernels() -> None:
         for kind in ("rolling_z", "robust_trailing"):
             chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
             chain.push(np.zeros((60, 2), np.float32), 0)
-            chain.push(np.zeros((60, 2), np.float32), 120)  # a gap
+            chain.push(np.zeros((300, 2), np.float32), 120)  # a gap
+            chain.stimulation(150, 0.0)  # a late marker
             chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
             Bursts(chain, 4).flag(3)
     except OSError as error:

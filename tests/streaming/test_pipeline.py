@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +219,15 @@ def test_a_reconnect_starts_everything_new_but_seq_goes_on() -> None:
     again = [p for p in found if p.seq >= len(found) - len(fresh)]
     assert [p.probability for p in again] == [p.probability for p in fresh]
     assert decoder.status().state == "ended"
+
+
+def test_a_recording_that_breaks_is_not_one_that_is_over() -> None:
+    parts = chunks(broadband(1.0, 4), [15000])
+    broken = RigFault("s07.ns5: cut short or damaged at row 15000; copy it again")
+    decoder = LiveDecoder(ListSource([parts[0], broken], stream(recorded=True)), MeanDecoder(), clock=lambda: 0.0)
+    decoder.start()
+    decoder.join()
+    assert (decoder.status().state, decoder.status().problem) == ("ended", str(broken))
 
 
 def test_the_newest_window_wins_and_the_skipped_are_counted() -> None:
@@ -499,6 +510,45 @@ def test_a_disk_that_is_full_at_the_first_start_is_waited_for(monkeypatch: pytes
     found, decoder = live(list(chunks(broadband(0.6, 4), [300])))
     assert found
     assert decoder.status().state == "ended"
+
+
+COMPILES_NOTHING_MORE = """
+import sys
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from streaming.bursts import Bursts
+from streaming.live import _load_kernels
+from streaming.signal.chain import SignalChain
+from streaming.signal.settings import ChainSettings, NormaliserSettings
+
+_load_kernels()
+modules = [module for name, module in sys.modules.items() if name.startswith("streaming.")]
+kernels = {id(one): one for module in modules for one in vars(module).values() if isinstance(one, Dispatcher)}.values()
+compiled = {one.py_func.__qualname__: len(one.signatures) for one in kernels}
+for kind in ("rolling_z", "robust_trailing"):
+    chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind, 0.2, 0.05)), 30000.0, 5)
+    x, told = np.random.default_rng(0).standard_normal((9000, 5)).astype(np.float32), Bursts(chain, 128)
+    for first in (0, 9000, 18600, 200000):  # a short gap, a long one
+        chain.push(x[:300], first)
+        chain.set_mask(np.array([True, True, False, True, True]), first + 500)
+        chain.push(x[300:], first + 300)
+        chain.stimulation(first + 6000, 0.01)  # late
+        told.flag(chain.next_bin - 1)
+        chain.window(chain.next_bin - 1, np.zeros((5, 128), np.float32), np.zeros(5, bool))
+    chain.expect_stimulation(209000, 0.1)
+    chain.push(x, 209000)
+names = {one.py_func.__qualname__ for one in kernels if len(one.signatures) != compiled[one.py_func.__qualname__]}
+print(sorted(names))
+"""
+
+
+def test_nothing_is_compiled_while_a_stream_runs() -> None:
+    """The heartbeat ends a process whose decode thread compiles."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES_NOTHING_MORE], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
