@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from models.errors import Fault
 from server.problems import Conflict
 from server.status import finite
 from streaming.predictions import Prediction
@@ -82,12 +83,13 @@ class Swap:
         runs already.
 
         Raises:
-            Conflict: armed, or a bundle that cannot shadow because it reads other windows.
+            Conflict: armed, or a bundle that does not fit the stream, or cannot shadow because it reads other windows.
             OperatorFault: no such bundle. BundleFault: what `Bundles.open` refuses.
         """
         async with self._lock:
             self._refuse_armed()
             decoder = await asyncio.to_thread(self._service.bundles.open, name)
+            await self._refuse_misfit(decoder)
             self._refuse_armed()  # while it was opened, somebody may have armed
             await self._drop(f"{decoder.name} came instead")
             if not shadow_s:
@@ -216,6 +218,12 @@ class Swap:
         )
         self._service.journal.write("bundle", self._last)
         self._service.events.happened("bundle", self._last)
+
+    async def _refuse_misfit(self, decoder: OnnxDecoder) -> None:
+        try:
+            await asyncio.to_thread(self._service.live.check, decoder)
+        except (Fault, ArithmeticError, ValueError) as fault:
+            raise Conflict(f"{decoder.name} cannot be served on this stream: {fault}; activate another") from fault
 
     def _armed(self) -> bool:
         return self._service.trigger_of.gate.engine.state in (State.ARMING, *LIVE)

@@ -34,7 +34,7 @@ from streaming.placement import ANYWHERE, Placement
 from streaming.predictions import Mode, Prediction
 from streaming.shadow import Shadow
 from streaming.signal.chain import SignalChain
-from streaming.signal.design import signal_delay_s
+from streaming.signal.design import design, signal_delay_s
 from streaming.signal.settings import ChainSettings, NormaliserSettings
 
 log = logging.getLogger("phosphene")
@@ -190,6 +190,17 @@ class LiveDecoder:
         """
         pipeline = self._pipeline
         return pipeline is not None and self._settings_of(decoder, pipeline.info).same_windows(pipeline.settings)
+
+    def check(self, decoder: Decoder) -> None:
+        """Design what the chain of this bundle needs at the rate of the stream, where there is one: what is refused
+        here would take the running line down. Takes milliseconds, on the caller's thread.
+
+        Raises:
+            Fault: it cannot be served on this stream. ValueError: no filter can be made of it.
+        """
+        info = self._status.stream
+        if info is not None:
+            design(self._settings_of(decoder, info).chain, info.rate_hz)
 
     def shadow(self, shadow: Shadow | None) -> None:
         """Show each decoded window to this one, too, from the next on; None: to nobody."""

@@ -88,6 +88,7 @@ class FakeLive:
         self.started = self.stopped = 0
         self.activated: list[str] = []
         self.shadowed: Any = None
+        self.misfit: Exception | None = None  # why no bundle can be served on this stream
         self.busy_since: float | None = None
         self.failed = False
         self.skipped = 0
@@ -141,6 +142,10 @@ class FakeLive:
 
     def activate(self, decoder: Any) -> None:
         self.activated.append(decoder.name)
+
+    def check(self, decoder: Any) -> None:
+        if self.misfit is not None:
+            raise self.misfit
 
     def reads_the_same(self, decoder: Any) -> bool:
         return self.state == "running"

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.decoder import Decoded
-from models.errors import BundleFault
+from models.errors import BundleFault, RigFault
 from server.app import create_app
 from server.service import Service
 from server.settings import Settings
@@ -69,6 +69,16 @@ def rig():
     with one.client:
         one.say()
         yield one
+
+
+@pytest.mark.parametrize("body", [{}, {"shadow_s": 10}])
+def test_a_bundle_that_does_not_fit_the_stream_is_refused(rig, body):
+    rig.live.misfit = RigFault("sampling rate: found 15000 Hz, expected more than twice the band's 7600 Hz")
+    answer = rig.activate(**body)
+    assert answer.status_code == 409
+    assert "fake@2 cannot be served on this stream: sampling rate: found 15000 Hz" in answer.json()["detail"]
+    assert (rig.models()["active"], rig.models()["candidate"]) == ("fake@1", None)
+    assert rig.live.activated == []
 
 
 def test_shadow_then_promoted(rig):

@@ -321,6 +321,18 @@ def test_a_bundle_that_reads_other_windows_settles_first() -> None:
     assert found[-1].probability is not None
 
 
+def test_a_bundle_is_checked_at_the_rate_of_the_stream() -> None:
+    wide, empty = replace(QUICK, band_hz=(500.0, 16000.0)), replace(QUICK, lowpass_hz=20000.0)
+    idle = LiveDecoder(ListSource([], stream()), MeanDecoder())
+    idle.check(MeanDecoder(manifest(chain=wide)))  # there is no stream yet
+    _, running = live(list(chunks(broadband(0.1, 4), [300])))
+    running.check(MeanDecoder())
+    with pytest.raises(RigFault, match="found 30000 Hz, expected more than twice the band's 16000 Hz"):
+        running.check(MeanDecoder(manifest(chain=wide)))
+    with pytest.raises(ValueError, match="critical frequencies"):
+        running.check(MeanDecoder(manifest(chain=empty)))
+
+
 def test_which_bundle_reads_the_same_windows() -> None:
     one, other = manifest(), manifest(full_name="b@2", min_usable_channels=1)
     masked = manifest(array=SimpleNamespace(**vars(one.array) | {"masked": (2,)}))
