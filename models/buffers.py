@@ -4,7 +4,9 @@ memory of the device.
 On a GPU, one thread replays its runs as one CUDA graph, once it has `capture`d it. While a graph is being captured no
 other thread of the process may ask the device for anything, or both fail. So only one thread ever captures, the one
 that decodes live, and every other use of a GPU (opening a session, golden vectors, a shadow, `/v1/decode`) holds
-`OTHERS` meanwhile. The live thread never waits for it: where somebody holds it, it captures another time.
+`OTHERS` meanwhile. The live thread never waits for it: where somebody holds it, it runs without a graph and captures
+another time. Of several arrays each has a live thread: while one captures, another that has no graph yet must not run,
+and `LIVE` keeps the two apart, for some steps once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from models.runtime import ort
 
 log = logging.getLogger("phosphene")
 
-OTHERS = threading.Lock()
+OTHERS, LIVE = threading.Lock(), threading.Lock()
 CAPTURED_AFTER = 3  # runs: kernels are chosen in the first, captured in the second, replayed in the third
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -63,26 +65,29 @@ class DeviceBuffers:
             self._binding.bind_ortvalue_output(name, value)
         self._without_graph = ort.RunOptions()
         self._without_graph.add_run_config_entry("gpu_graph_id", "-1")
-        self._thread = 0  # that has captured
+        self._thread = self._live = 0  # that has captured; that decodes live
 
     def run(self) -> Arrays:
-        if threading.get_ident() == self._thread:
+        thread = threading.get_ident()
+        if thread == self._thread:
             return self._run(None)
-        with OTHERS:
+        with LIVE if thread == self._live else OTHERS:
             return self._run(self._without_graph)
 
     def capture(self) -> bool:
         """From now on runs of this thread replay one graph; False where somebody else is at a GPU right now."""
         if threading.get_ident() == self._thread:
             return True
+        self._live = threading.get_ident()
         if not OTHERS.acquire(blocking=False):
             return False
         try:
-            for _ in range(CAPTURED_AFTER):
-                self._run(None)
+            with LIVE:
+                for _ in range(CAPTURED_AFTER):
+                    self._run(None)
         finally:
             OTHERS.release()
-        self._thread = threading.get_ident()
+        self._thread = self._live
         return True
 
     def _run(self, options: Any) -> Arrays:

@@ -41,10 +41,15 @@ class KeepWarm:
         self._since = self._clock()
 
     def look(self, free_s: float) -> None:
-        """Nothing is to be decoded for `free_s`: a pulse, if one is due and has room."""
-        if self._idle_s == 0 or self._clock() - self._since < self._idle_s or free_s < SPARE * self._takes_s:
+        """Nothing is to be decoded for `free_s`: a pulse, if one is due and has room; before that the warm-up, where
+        the GPU was busy with another bundle until now."""
+        if free_s < SPARE * self._takes_s:
             return
-        self._warm = self._warm or self.decoder.warm_up()
+        if not self._warm and self.decoder.warm_up():
+            self._warm = True
+            return
+        if self._idle_s == 0 or self._clock() - self._since < self._idle_s:
+            return
         self._step()
         self.pulses += 1
 

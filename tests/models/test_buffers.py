@@ -74,6 +74,13 @@ def test_while_somebody_else_is_at_the_gpu_nothing_is_captured_and_what_is_captu
     with OTHERS:
         assert not one.capture()
         captured.run()  # without waiting
+        one.run()  # nor does this one, which decodes live
+        waits = threading.Thread(target=one.run, daemon=True)
+        waits.start()
+        waits.join(0.05)
+        assert waits.is_alive(), "anybody else does"
+    waits.join()
+    assert one._session.graphs == ["none", "none"]
     assert one.capture()
 
 

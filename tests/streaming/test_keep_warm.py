@@ -104,13 +104,17 @@ def test_it_can_be_turned_off() -> None:
     assert one.pulses == 0
 
 
-def test_a_gpu_that_was_busy_is_warmed_up_with_a_later_pulse() -> None:
+@pytest.mark.parametrize("idle_s", [0.0, 0.02])
+def test_a_gpu_that_was_busy_is_warmed_up_between_two_windows(idle_s: float) -> None:
+    """However steadily windows come, and where no pulse ever does."""
     decoder = OnGpu(busy=2)
-    one = KeepWarm(decoder, 0.02, decoder.clock)
+    one = KeepWarm(decoder, idle_s, decoder.clock)
     for _ in range(4):
-        decoder.clock.now += 0.03
-        one.look(math.inf)
-    assert decoder.warmed == 3
+        decoder.clock.now += 0.01
+        one.worked(TAKES_S)
+        one.look(1.9 * TAKES_S)  # no room
+        one.look(2.1 * TAKES_S)
+    assert (decoder.warmed, one.pulses) == (3, 0)
 
 
 class Paced(ListSource):
