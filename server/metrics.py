@@ -67,14 +67,17 @@ class Metrics:
         self._deadline_ms = deadline_s * 1000
         buckets = sorted({*BUCKETS, deadline_s})
         stage = Histogram(
-            "phosphene_stage_duration_seconds", "Time per prediction and stage", ["stage"], buckets=buckets, **kept
+            "phosphene_stage_duration_seconds", "Time per decoded window and stage", ["stage"], buckets=buckets, **kept
         )
         self._stages = {name: stage.labels(name) for name in ("signal", "queue", "inference")}
         self._total = Histogram(
-            "phosphene_sample_to_prediction_seconds", "Newest sample to prediction", buckets=buckets, **kept
+            "phosphene_sample_to_prediction_seconds",
+            "Newest sample to prediction, of decoded windows",
+            buckets=buckets,
+            **kept,
         )
         self._late = Counter(
-            "phosphene_late_predictions", "Predictions later than the deadline that /readyz keeps", **kept
+            "phosphene_late_predictions", "Decoded windows later than the deadline that /readyz keeps", **kept
         )
         predictions = Counter(
             "phosphene_predictions", "Predictions, by whether they can be vouched for", ["valid"], **kept
@@ -159,11 +162,12 @@ class Metrics:
     def observe(self, prediction: Prediction, blind: bool) -> None:
         """Count one prediction, as clients see it; `blind`: its probability may be hidden although it stands."""
         latency = prediction.latency_ms
-        for name, histogram in self._stages.items():
-            self._observe(histogram, getattr(latency, name))
-        self._observe(self._total, latency.total)
-        if latency.total > self._deadline_ms:
-            self._late.inc()
+        if prediction.embedding is not None:  # what was not decoded cost next to nothing
+            for name, histogram in self._stages.items():
+                self._observe(histogram, getattr(latency, name))
+            self._observe(self._total, latency.total)
+            if latency.total > self._deadline_ms:
+                self._late.inc()
         hidden = blind and set(prediction.flags) <= {"overload"}  # which takes nothing back
         self._predictions[hidden or prediction.probability is not None].inc()
         for flag in prediction.flags:
