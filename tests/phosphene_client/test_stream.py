@@ -155,10 +155,10 @@ def test_who_hears_no_withdrawals_is_not_connected(running):
     ("path", "message"), [("/v1/predictions", b"\xc1"), ("/v1/events", json.dumps({"type": "late_marker"}))]
 )
 def test_a_message_that_cannot_be_read_is_said(path, message):
-    both = threading.Barrier(2, timeout=10)
+    connected = threading.Event()
 
     def service(socket):
-        both.wait()
+        connected.wait(10)
         if socket.request.path.startswith(path):
             socket.send(message)
         socket.recv()
@@ -167,6 +167,7 @@ def test_a_message_that_cannot_be_read_is_said(path, message):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         stream = PredictionStream(f"ws://127.0.0.1:{server.socket.getsockname()[1]}").connect()
+        connected.set()
         until(lambda: "cannot be read" in stream.problem)
         assert stream.problem.startswith(path)
         assert not stream.connected

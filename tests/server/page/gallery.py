@@ -2,7 +2,7 @@
 
     python -m tests.server.page.gallery docs/pictures
 
-About two minutes. Needs Chromium, and Pillow where it is there (it makes the files a third as large).
+About three minutes. Needs Chromium, and Pillow where it is there (it makes the files a third as large).
 """
 
 from __future__ import annotations
@@ -141,6 +141,11 @@ def main(folder: Path, armed_s: float) -> None:
             time.sleep(0.5)
             picture(tab, folder, "stale")
             tab.close()
+    with Chromium() as chromium, tempfile.TemporaryDirectory() as work, serve(work, "--mode=evoked"), simulate():
+        tab = opened(chromium)
+        tab.until(RUNS, 60)
+        time.sleep(45)  # a trial every few seconds
+        picture(tab, folder, "evoked")
 
 
 if __name__ == "__main__":
