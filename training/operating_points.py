@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,13 @@ def run(asked: Asked, out: Path, cache: Path) -> dict[str, Any]:
     latency = _timed(sessions, asked.simulated)
     for point in points:
         point |= latency[f"{point['network']} {point['share']} {point['precision']}"]
-    found = {"machine": machine(), "asked": _told(asked), "observers": observers, "points": points}
+    found = {
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "asked": _told(asked),
+        "observers": observers,
+        "points": points,
+    }
     out.mkdir(parents=True, exist_ok=True)
     (out / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     plot(found, out)
