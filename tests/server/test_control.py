@@ -260,9 +260,10 @@ def test_a_yoked_arm_waits_as_long_as_the_trials_of_another_session(loop):
 
 
 def test_the_lease_runs_out(loop):
-    began = time.monotonic()  # before: a machine that is late must not seem to have cut the lease short
+    asked = time.monotonic()  # a machine that is late must not seem to have cut the lease short
     loop.arm()
     assert loop.state() == "ARMED"
+    began = time.monotonic()
     while time.monotonic() - began < 1.6:
         loop.hops(1)
         time.sleep(0.01)
@@ -270,8 +271,8 @@ def test_the_lease_runs_out(loop):
     assert loop.get("/v1/trigger")["reason"] == "LEASE"
     while loop.state() != "DISARMED":
         loop.hops(1)
-        assert time.monotonic() - began < 8.0
-    assert time.monotonic() - began > 2.9
+        assert time.monotonic() - began < 4.0
+    assert time.monotonic() - asked > 2.9
     assert loop.post("/heartbeat", lease_token=loop.lease)[0] == 409
     assert loop.pulses() == []
 
