@@ -150,7 +150,7 @@ def make_server(service: Service, port: int, tokens: Tokens | None = None, other
 
 class _Server(uvicorn.Server):
     """Told to end, it makes the services safe first, the one with the trigger before the others; only then are clients
-    sent away."""
+    sent away. Who has not read what was sent before cannot be told why: that connection is cut."""
 
     def __init__(self, services: Sequence[Service], config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -160,6 +160,9 @@ class _Server(uvicorn.Server):
         for service in self._services:
             await service.make_safe()
         await super().shutdown(sockets)
+        for left in list(self.server_state.connections):
+            if left.transport is not None:
+                left.transport.abort()
 
 
 def build(
