@@ -122,7 +122,7 @@ class Swap:
         """The bundle before takes over again, at once while it is open, else as `activate`; returns its name.
 
         Raises:
-            Conflict: armed, or there was none.
+            Conflict: armed, or there was none, or it does not fit the stream that came since.
         """
         async with self._lock:
             self._refuse_armed()
@@ -182,12 +182,16 @@ class Swap:
 
     async def _roll_back_alone(self, why: str) -> None:
         async with self._lock:
-            await self._back(why)
+            try:
+                await self._back(why)
+            except Conflict as fault:  # another stream has come since
+                self._service.log.error("%s: %s; no way back: %s", self._service.decoder.name, why, fault)
 
     async def _back(self, why: str) -> None:
         decoder = self._before
         if decoder is None:
             decoder = await asyncio.to_thread(self._service.bundles.open, self._before_name)
+        await self._refuse_misfit(decoder)
         await self._drop("the bundle before comes back")  # it was beside another one
         bad = self._service.decoder.name
         self._service.log.warning("back to %s from %s: %s", decoder.name, bad, why)

@@ -140,10 +140,11 @@ function triangle(g, at, foot, mark) {   // filled where a pulse was asked for, 
 // ---- the newest value -----------------------------------------------------------------------------------------------
 
 function showValue() {
-  const last = trace.at(-1), fresh = last && !stale(), vouched = fresh && last.p !== null;
+  const last = trace.at(-1), fresh = last && !stale(), vouched = fresh && last.p !== null, evoked = last?.mode === "evoked";
+  show("h-trace", evoked ? "Was it perceived?" : "Will it be perceived?");
   show("value", vouched ? last.p.toFixed(2) : "–");
   $("value").classList.toggle("void", !vouched);
-  show("meaning", !last ? "no prediction yet" : !fresh ? (last.p === null ? "no prediction" : `the last one was ${last.p.toFixed(2)}`) : vouched ? `about ${Math.round(last.p * 100)} of 100 such moments` : whyNot(last.reason));
+  show("meaning", !last ? "no prediction yet" : !fresh ? (last.p === null ? "no prediction" : `the last one was ${last.p.toFixed(2)}`) : vouched ? `about ${Math.round(last.p * 100)} of 100 such ${evoked ? "trials" : "moments"}` : whyNot(last.reason));
 }
 
 function whyNot(reason) {

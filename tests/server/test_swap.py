@@ -166,6 +166,17 @@ def test_rolled_back_by_itself(rig, changes, why):
     assert rig.models()["active"] == "fake@1"
 
 
+def test_no_way_back_to_a_bundle_that_does_not_fit_the_stream_that_came_since(rig, caplog):
+    rig.activate()
+    rig.live.misfit = RigFault("sampling rate: found 15000 Hz, expected more than twice the band's 7600 Hz")
+    refused = rig.client.post("/v1/models/rollback", json={})
+    assert (refused.status_code, "fake@1 cannot be served on this stream" in refused.json()["detail"]) == (409, True)
+    rig.say(WATCHED, probability=0.5)
+    assert rig.within(lambda: "no way back: fake@1 cannot be served" in caplog.text)
+    assert rig.models()["active"] == "fake@2"
+    assert rig.live.activated == ["fake@2"]
+
+
 def test_broken_data_is_no_fault_of_the_bundle(rig):
     rig.activate()
     rig.say(2 * WATCHED, flags=("gap",), embedding=None, probability=None)
