@@ -186,7 +186,7 @@ def test_a_client_that_has_not_read_is_cut_off_at_the_end():
     slow = running.socket("/v1/predictions", sock=small, max_queue=1, compression=None)
     running.live.say(500, embedding=WIDE)
     assert running.stop() < 3.0
-    with pytest.raises(ConnectionClosed):
+    with contextlib.suppress(ConnectionClosed):
         while True:
             slow.recv(timeout=5)
     assert slow.close_code == 1006  # nothing said why: the frame that would have did not fit

@@ -16,12 +16,13 @@ from training.evaluation.subject import Subject
 from training.evaluation.trial_file import Seen
 
 COMPARED = ("mae", "mae_place_slow")  # the paper's, and what docs/decisions/slow-directions.md chose
+CONTROLS = ("untrained", "time_shuffled", "no_cross_session", "electrodes_permuted")
 PAIRS = (
     *((one, other) for one in COMPARED for other in (
-        "raw_mua", "pca", "pca_rest", *RIVALS, "supervised", *WITHOUT_CORTEX, "electrodes_permuted",
+        "raw_mua", "pca", "pca_rest", *RIVALS, "supervised", *WITHOUT_CORTEX,
     )),
-    *(("mae", other) for other in ("untrained", "time_shuffled", "no_cross_session")),
-    *(("mae_place_slow", f"{other}_place_slow") for other in ("untrained", "time_shuffled", "no_cross_session")),
+    *(("mae", other) for other in CONTROLS),
+    *(("mae_place_slow", f"{other}_place_slow") for other in CONTROLS),
     *((row.name, "mae") for row in map(Row.of, WORDS) if row.encoder == "mae" != row.name and row.beside is None),
     ("electrodes_removed", "mae"),
     ("electrodes_removed_place_slow", "mae_place_slow"),

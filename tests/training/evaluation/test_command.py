@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from server.cli import run
-from training.evaluation import attention, settings, subject
+from training.evaluation import abridged, attention, settings, subject
 from training.evaluation.rows import WORDS
 from training.evaluation.settings import QUICK, Measures, Stimulation
 from training.evaluation.work import beside, simulated
@@ -63,6 +63,24 @@ def test_the_result_holds_every_row_and_the_page_every_section(out: Path) -> Non
     assert "No session has enough trials at one electrode" in page  # two dozen trials at four electrodes
     for name in ("table-power--every-control", "figure-2", "figure-3", "reconstructions", "saliency", "pretraining"):
         assert f'id="{name}"' in page
+
+
+def test_what_is_committed_of_it_keeps_the_numbers(out: Path, tmp_path: Path) -> None:
+    abridged.main(out, tmp_path / "kept.json")
+    result, kept = (json.loads(file.read_text()) for file in (out / "result.json", tmp_path / "kept.json"))
+    assert kept["figures"] == abridged._rounded(json.loads((out / "figures" / "numbers.json").read_text()))
+    assert kept["together"] == abridged._rounded(result["together"])
+    (one,), (whole,) = kept["participants"].values(), result["participants"].values()
+    for protocol, probes in one["questions"].items():
+        for probe, asked in probes.items():
+            (rows,), before = asked["rows"].values(), whole["questions"][protocol][probe]
+            assert rows == abridged._rounded(before["rows"]["new sessions"])
+            assert rows["mae_place_slow"]["auc"] == round(before["rows"]["new sessions"]["mae_place_slow"]["auc"], 4)
+            assert set(asked["compared"]["new sessions"]["mae_place_slow - pca"]) >= {"interval", "mcnemar"}
+            assert set(asked["compared_few"]["30"]) == set(abridged.PAPERS)
+    few = abridged._scores(whole["questions"]["threshold"]["evoked"])
+    assert set(few["rows"]["new sessions"]["pca"]) == set(abridged.SCORES)
+    assert set(few["compared"]["new sessions"]) == set(abridged.PAPERS)
 
 
 def test_the_looks_are_of_this_participants_windows_and_electrodes(out: Path) -> None:
