@@ -9,6 +9,7 @@ from models.bundle import Manifest, PrecisionName, ProviderName, find_bundle, re
 from models.errors import BundleFault, Fault
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import ArrayMap, StreamInfo
+from streaming.live import EXPECT_S
 from streaming.matching import decoding_settings
 from streaming.pipeline import Pipeline
 from streaming.signal.settings import NormaliserKind
@@ -70,8 +71,9 @@ def check_servable(manifest: Manifest) -> None:
     would take the running line down there.
 
     Raises:
-        BundleFault: chain settings of another version, for offline only, without their frozen statistics or that no
-            filter can be made of; a window of another bin width; a rate that the chain does not take.
+        BundleFault: chain settings of another version, for offline only, without their frozen statistics, that no
+            filter can be made of or that keep too little for the marker of a pulse of our own; a window of another bin
+            width; a rate that the chain does not take.
     """
     array = ArrayMap(manifest.array.labels, manifest.array.positions)
     info = StreamInfo("replay", manifest.array.name, manifest.input.rate_hz, array, manifest.participant)
@@ -80,6 +82,8 @@ def check_servable(manifest: Manifest) -> None:
         if kind not in known:
             raise BundleFault(f"found a normaliser {kind!r}, expected one of {', '.join(known)}; export it again")
         Pipeline(decoding_settings(manifest, info), info, lambda: 0)
+        if (kept_s := manifest.chain["rewind_s"]) < EXPECT_S:
+            raise BundleFault(f"found rewind_s = {kept_s:g}, expected at least {EXPECT_S:g}; export it again")
     except BundleFault as fault:
         raise _named(manifest, fault) from None
     except (Fault, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

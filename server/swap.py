@@ -151,7 +151,7 @@ class Swap:
             return
         if why := probation.push(prediction):
             self._probation = None
-            asyncio.get_running_loop().create_task(self._roll_back_alone(why))
+            asyncio.get_running_loop().create_task(self._roll_back_alone(self._service.decoder, why))
 
     async def tick(self) -> None:
         """Ten times a second."""
@@ -180,11 +180,13 @@ class Swap:
             self._candidate = None
             await self._promote(one.decoder, await asyncio.to_thread(one.shadow.stop))
 
-    async def _roll_back_alone(self, why: str) -> None:
+    async def _roll_back_alone(self, bad: OnnxDecoder, why: str) -> None:
         async with self._lock:
+            if self._service.decoder is not bad:  # while this waited, somebody put another in its place
+                return
             try:
                 await self._back(why)
-            except Conflict as fault:  # another stream has come since
+            except Fault as fault:  # another stream has come since
                 self._service.log.error("%s: %s; no way back: %s", self._service.decoder.name, why, fault)
 
     async def _back(self, why: str) -> None:

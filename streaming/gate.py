@@ -36,7 +36,7 @@ from streaming.limits import Limits, Pattern
 from streaming.matching import Decoding
 from streaming.plan import Plan, simple_plan
 from streaming.predictions import Prediction
-from streaming.rules import Found, Rules
+from streaming.rules import Found, Rules, says
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import TriggerForm, state_marker, trigger_form
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
@@ -260,15 +260,16 @@ class Gate:
         elif left:
             self._counts.triggers += 1
         else:
-            self._counts.shams += trigger.trial.sham
+            self._counts.shams += trigger.trial.sham and not trigger.shadow
             self._counts.would_fire += trigger.shadow
-            if trigger.shadow:
+            if trigger.shadow and not trigger.trial.sham:
                 form = self._form("would_fire", trigger_id or "", trigger.trial.pattern)
                 self._announce(form.fill(trigger.seq, trigger.probability, trigger.sample_time))
         if problem:
             self._fail(f"stimulator: {problem}")
         told = trigger_told(trigger, trigger_id, refused, plan.blind)
-        self._happened("sham" if trigger.trial.sham and not plan.blind else kind, told)
+        sham = trigger.trial.sham and not trigger.shadow and not plan.blind
+        self._happened("sham" if sham else kind, told)
 
     # Commands --------------------------------------------------------------------------------------------------------
 
@@ -589,9 +590,7 @@ class Gate:
         return status
 
     def _compare_limits(self, found: Found) -> None:
-        limits = self.engine.limits
-        now = found.sha256 if isinstance(found, Limits) else None
-        if now != (limits and limits.sha256):
+        if says(found) != says(self._rules.found):
             self._lose("the limits file changed")
             if self.engine.state is State.SHADOW:
                 self._move(Event.DISARM, "the limits file changed")
@@ -605,6 +604,9 @@ class Gate:
             return
         if found is not None:
             self._rules.look(found)
+            if state is State.SHADOW and self._rules.limits is None:
+                self._move(Event.DISARM, "there are no valid limits any more")
+                state = State.DISARMED
         engine = self._build()
         same_plan = engine.plan is not None and plan_sha256 == self._plan_sha256
         real = replace(real, next_trial=real.next_trial if same_plan else 0)

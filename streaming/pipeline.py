@@ -181,8 +181,8 @@ class Pipeline:
             changed = self.chain.stimulation(onset_sample, stimulation.last_pulse_end_s, ours)
         except LateMarker:
             self.late_markers += 1
-            self._taint(start, end)
-            return Revision(self.chain.grid.first_sample(self._tainted[0]), newest)
+            gone, grid = self._taint(start, end), self.chain.grid
+            return Revision(grid.first_sample(self._tainted[0]), min(newest, grid.first_sample(gone + 1) - 1))
         if start <= self._spoilt_to:
             self._taint(start, end)
         if changed is None:
@@ -199,9 +199,9 @@ class Pipeline:
         first = self.chain.grid.bin_of(first_sample)
         self._trials = [entry for entry in self._trials if entry[0] >= first]
 
-    def _taint(self, start: int, end: int) -> None:
+    def _taint(self, start: int, end: int) -> int:
         """The artifact in samples [start, end) is in the filters, and in the lines that bridge trains touching it:
-        until it has left the normaliser's window, nothing is vouched for."""
+        until it has left the normaliser's window, nothing is vouched for. Returns the last bin of which that is so."""
         for other_start, other_end in sorted(train[:2] for train in self._trains):
             if other_start <= end and start <= other_end:
                 end = max(end, other_end)
@@ -210,6 +210,7 @@ class Pipeline:
         window_bins = round(self.settings.chain.normaliser.window_s * BIN_RATE_HZ)
         gone = bin_of(end) + window_bins + self.settings.n_bins
         self._tainted = max(bin_of(start), self.chain.first_bin), max(self._tainted[1], gone)
+        return gone
 
     def _evoked_end(self, onset_sample: int) -> int:
         onset_bin = round(onset_sample * BIN_RATE_HZ / self.info.rate_hz)

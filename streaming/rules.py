@@ -13,7 +13,7 @@ Found = Limits | OperatorFault
 
 
 class Rules:
-    """Limits and plan as of the last look; `problem` is the sentence where there are no valid limits.
+    """Limits and plan as of the last look, which `found` them; `problem` is the sentence where there are none to use.
 
     To read waits for the disk and to look does not, so that whoever holds a lock need only look. As long as the file
     says the same, limits and plan stay the same objects: thousands of trials need not be planned again, and a pattern
@@ -28,8 +28,8 @@ class Rules:
         self.plan_sha256 = ""
         self.problem = ""
         self.told: dict[str, Any] | None = None  # the limits, for status
-        self._found = self.read()
-        self.look(self._found)
+        self.found = self.read()
+        self.look(self.found)
 
     def read(self) -> Found:
         """The file as it is now."""
@@ -40,7 +40,7 @@ class Rules:
 
     def look(self, found: Found) -> None:
         """What `read` gave is what holds."""
-        self._found = found
+        self.found = found
         self.limits = self.plan = self.told = None
         self.problem = ""
         if isinstance(found, OperatorFault):
@@ -59,7 +59,12 @@ class Rules:
     def use(self, make_plan: Callable[[Limits], Plan]) -> None:
         """Plan in another way."""
         self._make_plan, self._kept = make_plan, None
-        self.look(self._found)
+        self.look(self.found)
+
+
+def says(found: Found) -> str:
+    """What tells two looks at the file apart."""
+    return found.sha256 if isinstance(found, Limits) else str(found)
 
 
 def _told(limits: Limits) -> dict[str, Any]:

@@ -127,7 +127,8 @@ class Account:
         self.open.update(dict.fromkeys(fields["ids"]))
 
     def _trigger(self, row: Row, fields: dict[str, Any]) -> None:
-        self._asked[str(fields.get("trigger_id"))] = self._delivery(row, fields)
+        if fields.get("trigger_id") is not None:  # one that was refused before it took one never left
+            self._asked[str(fields["trigger_id"])] = self._delivery(row, fields)
 
     def _would_fire(self, row: Row, fields: dict[str, Any]) -> None:
         self._close(str(fields.get("trigger_id")))  # nothing leaves in shadow

@@ -41,6 +41,7 @@ UNSERVABLE = {
     "whole session": (normalised("robust_session", frozen=FROZEN), "whole session"),
     "not frozen": (normalised("robust_frozen"), "no median and MAD"),
     "no such kind": (normalised("softmax"), "rolling_z"),
+    "forgetful": (chained(replace(WHOLE, rewind_s=0.4)), "rewind_s = 0.4, expected at least 0.5"),
     "no filter": (chained(replace(WHOLE, band_hz=(500.0, 50_000.0))), "cannot be served"),
     "rate": (chained(WHOLE, input=InputSpec(channels=CHANNELS, bins=128, rate_hz=2000.0)), "2000"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -175,6 +176,28 @@ def test_no_way_back_to_a_bundle_that_does_not_fit_the_stream_that_came_since(ri
     assert rig.within(lambda: "no way back: fake@1 cannot be served" in caplog.text)
     assert rig.models()["active"] == "fake@2"
     assert rig.live.activated == ["fake@2"]
+
+
+def test_who_puts_another_in_its_place_is_quicker_than_the_rollback(rig):
+    """The rollback waits until the change is made, and the bad one is gone by then."""
+    rig.activate("fake@2")
+    opening, opened = rig.bundles.open, threading.Event()
+
+    def open_slowly(name: str) -> Any:
+        opened.wait(5)
+        return opening(name)
+
+    rig.bundles.open = open_slowly
+    changing = threading.Thread(target=rig.activate, args=("fake@1",))
+    changing.start()
+    assert rig.within(lambda: rig.service.swap._lock.locked())
+    rig.say(WATCHED, probability=0.5)
+    opened.set()
+    changing.join()
+    rig.client.get("/healthz")
+    assert rig.models()["active"] == "fake@1"
+    assert rig.live.activated == ["fake@2", "fake@1"]
+    assert rig.models()["last"]["why"] == "after fake@2"
 
 
 def test_broken_data_is_no_fault_of_the_bundle(rig):

@@ -397,6 +397,50 @@ def test_shadow_and_shams_send_nothing() -> None:
     assert rig.device.log == []
 
 
+def test_a_sham_in_shadow_is_no_sham_that_took_place() -> None:
+    rig = Rig(plan=Plan(0, (Trial("favourable", True, Rig().limits().patterns[0], 0.5),) * 3))
+    rig.gate.shadow()
+    rig.run(1.5, 0.9)
+    assert len(rig.journal.kinds("would_fire")) == rig.gate.statistics().would_fire > 0
+    assert rig.gate.statistics().shams == 0
+    assert "sham" not in [kind for kind, _ in rig.happened]
+    assert "would_fire" not in [json.loads(marker)["event"] for marker in rig.announced]
+
+
+def test_a_mistake_in_the_limits_that_becomes_another_is_told() -> None:
+    rig = Rig()
+    for mistake in ("nonsense", "participant = 7"):
+        rig.text = mistake
+        rig.run(1.1)
+        with pytest.raises(OperatorFault) as fault:
+            rig.limits()
+        assert rig.gate.status()["problems"][0] == str(fault.value)
+
+
+def test_limits_of_which_no_plan_can_be_made_are_looked_at_once() -> None:
+    def impossible(_: object) -> Plan:
+        raise OperatorFault("plan: found no waits, expected some")
+
+    rig = Rig()
+    rig.gate.configure(rig.gate.thresholds, impossible)
+    rig.run(1.1)
+    rows = len(rig.journal.kinds("engine"))
+    rig.run(5.0)
+    assert rig.gate.status()["problems"][0] == "plan: found no waits, expected some"
+    assert len(rig.journal.kinds("engine")) == rows
+
+
+def test_limits_that_are_gone_end_the_shadow_whoever_looks_first() -> None:
+    rig = Rig()
+    rig.gate.shadow()
+    rig.text = "nonsense"
+    with pytest.raises(OperatorFault):
+        rig.gate.request("")
+    assert rig.state == "DISARMED"
+    (*_, last) = rig.journal.kinds("transition")
+    assert (last["from"], last["to"], last["reason"]) == ("SHADOW", "DISARMED", "there are no valid limits any more")
+
+
 def test_blind_mode_hides_what_the_trial_rests_on() -> None:
     trial = Trial("favourable", False, Rig().limits().patterns[0], 0.5)
     rig = armed(plan=Plan(0, (trial,) * 3, blind=True))

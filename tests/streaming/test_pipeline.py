@@ -133,6 +133,19 @@ def test_a_marker_too_late_to_honour_vouches_for_nothing_until_it_is_forgotten()
     assert agree([p for p in found if p.last_sample > 130000], offline(x)) > 0
 
 
+def test_a_marker_that_comes_much_too_late_withdraws_what_the_artifact_spoilt_and_no_more() -> None:
+    x = broadband(8.0, 4)
+    items: list = list(chunks(x, list(range(0, len(x), 300))))
+    items.insert(600, (38000, TRAIN))  # 4.7 s late
+    found, decoder = live(items)
+    assert decoder.status().late_markers == 1
+    gone = 38000 + (164 + 50 + 1000 + 128) * 30
+    assert not [p for p in found if 38000 < p.last_sample < gone - 600]
+    before = [p for p in found if gone + 600 < p.last_sample < 600 * 300]
+    assert len(before) > 200
+    assert agree(before, offline(x)) == len(before)
+
+
 def test_evoked_mode_answers_each_train_once() -> None:
     onset = 20000
     x = with_train(broadband(1.5, 4), onset)

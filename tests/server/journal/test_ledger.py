@@ -88,6 +88,12 @@ def test_a_refused_trigger_that_the_rig_delivered_was_delivered():
     assert account(*entries, (2, "stimulation", own)).ledger(T0 + 3).charge_today_uc == {}
 
 
+def test_a_trigger_that_was_refused_without_an_id_is_nobodys():
+    entries = [*started("a"), (1, "trigger", trigger("a") | {"trigger_id": None, "refused": "late"})]
+    foreign = {"trial": 1, "trigger_id": None, "electrode": 34, "duration_s": 0.2}
+    assert account(*entries, (2, "stimulation", foreign)).ledger(T0 + 3).charge_today_uc == {}
+
+
 def test_an_unknown_pattern_costs_the_dearest_train_everywhere():
     entries = [*started("a", largest=0.5), (0, "limits", {"largest_train_uc": 0.3})]
     ledger = account(*entries, (1, "outcome", outcome("a", "unknown"))).ledger(T0 + 2)
