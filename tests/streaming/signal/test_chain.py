@@ -437,6 +437,22 @@ def test_lost_samples_never_shift_a_bin(at: int, lost: int, cuts: list[int], who
         assert np.abs(found - alone[: len(found)]).max() < 1e-3
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(20000, 34000), st.integers(1, 40000))
+def test_what_is_held_back_for_a_marker_is_whole_behind_a_gap(at: int, lost: int) -> None:
+    """The samples behind the gap take the rows of those that were held back, where it is about as long as the ring."""
+    x = broadband(1.5 + lost / RATE)
+    plain, holding = SignalChain(SHORT, RATE, 5), SignalChain(SHORT, RATE, 5)
+    for chain in (plain, holding):
+        chain.push(x[:20000], 0)
+        if chain is holding:
+            chain.expect_stimulation(20000, 0.5)
+        chain.push(x[20000:at], 20000)
+        chain.push(x[at + lost :], at + lost)
+    assert not holding.awaits_marker
+    assert same(holding, plain)
+
+
 def test_a_short_gap_keeps_the_history_and_a_long_one_starts_new() -> None:
     x = broadband(1.0)
     wide = ChainSettings(normaliser=NormaliserSettings(window_s=2.5, min_history_s=0.2))
