@@ -103,9 +103,9 @@ class Metrics:
             **kept,
         )
         self._rate = Gauge(
-            "phosphene_source_nominal_rate_hertz", "Rate that the stream declares; 0 without one", **kept
+            "phosphene_source_nominal_rate_hertz", "Rate that the newest stream declares; 0 before one", **kept
         )
-        self._channels = Gauge("phosphene_channels", "Channels of the stream; 0 without one", **kept)
+        self._channels = Gauge("phosphene_channels", "Channels of the newest stream; 0 before one", **kept)
         self._usable = Gauge("phosphene_usable_channels", "Channels that enter the windows", **kept)
 
         state = Gauge("phosphene_state", "1 for the state of the decode thread", ["state"], **kept)

@@ -380,12 +380,13 @@ class Gate:
         Raises:
             OperatorFault: while armed.
         """
+        planned = self._rules.planned(make_plan) if make_plan is not None else None
         with self._lock:
             if self.engine.state in (State.ARMING, *LIVE):
                 raise OperatorFault(f"settings: the trigger is {self.engine.state}; disarm it first")
             self.thresholds = thresholds
             if make_plan is not None:
-                self._rules.use(make_plan)
+                self._rules.use(make_plan, planned)
                 self.engine.real.next_trial, self.engine.real.waits_s = 0, []
             self._journal.write("settings", asdict(thresholds))
             if self.engine.state is State.SHADOW:

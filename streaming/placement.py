@@ -1,7 +1,8 @@
 """Where the decode thread runs: a core of its own, and ahead of everything that is not real-time. Linux only.
 
-Asked for by settings, and measured by `phosphene bench placement`. Only the decoding is placed: what liblsl starts
-while a stream is opened stays with the rest of the process.
+Asked for by settings, and measured by `phosphene bench placement`. Only the decoding is placed, and what liblsl starts
+for the event stream, which is looked for between chunks; its threads of the broadband stream stay with the rest of the
+process.
 """
 
 from __future__ import annotations

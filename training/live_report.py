@@ -38,7 +38,7 @@ def _went(live: dict[str, Any]) -> list[str]:
     found = live["interruptions"]
     broken = "; ".join(f"after {one['at_s']:.0f} s: {html.escape(one['because'])}" for one in found)
     return [
-        f"Armed for {live['armed_minutes']:.1f} min; it ended because {html.escape(live['ended'])}. "
+        f"Over {live['armed_minutes']:.1f} min; it ended because {html.escape(live['ended'])}. "
         + (f"Disarmed and armed again {len(found)} times ({broken})." if found else "Nothing disarmed it before."),
         "Participant, service and operator were three processes; nothing passed between them but LSL and HTTP. Trials "
         "are read from the service's journal, what was given from the participant's own log.",

@@ -51,7 +51,8 @@ def find_run(all_rows: Iterable[Row], run_id: str | None = None) -> Run:
     """A run and its answered stimulations; the last run where none is named.
 
     Times are those of `time` in the stimulation and report rows, on the LSL clock, or of the row where there is none. A
-    stimulation without a report is left out: nobody knows whether it was perceived, and the table has no word for that.
+    stimulation without a report is left out: nobody knows whether it was perceived, and the table has no word for that;
+    so is what has no trial number, since nothing says which answer is whose.
 
     Raises:
         OperatorFault: no such run.
@@ -64,11 +65,13 @@ def find_run(all_rows: Iterable[Row], run_id: str | None = None) -> Run:
         if run is None or row.run_id != run.started.run_id or row.kind not in ("stimulation", "report"):
             continue
         fields: dict[str, Any] = row.load()
+        if fields.get("trial") is None:
+            continue
         time_s = fields.get("time", row.t_lsl) - run.started.t_lsl
         if row.kind == "stimulation":
-            waiting[fields.get("trial")] = time_s, fields
-        elif fields.get("trial") in waiting:
-            run.trials.append(_trial(*waiting.pop(fields.get("trial")), time_s, bool(fields["perceived"])))
+            waiting[fields["trial"]] = time_s, fields
+        elif fields["trial"] in waiting:
+            run.trials.append(_trial(*waiting.pop(fields["trial"]), time_s, bool(fields["perceived"])))
     if run is None:
         raise OperatorFault(f"no run {run_id}; phosphene journal tail shows runs" if run_id else "no run in it")
     return run

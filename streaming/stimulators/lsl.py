@@ -29,7 +29,8 @@ class LslSettings(Steps):
 
     simulated: a simulated participant obeys, and nobody else; by default it is then sent on a stream of its own name.
     acknowledged_within_s: how long the rig's `stim` marker may take; many rigs send it when the train is over. Live,
-        bins are held back for it as long.
+        bins are held back for half a second; of a marker that comes later what was decoded is withdrawn, and of one
+        later than a second the next eleven seconds are not vouched for (docs/decisions/late-markers.md).
     """
 
     acknowledges: bool = True

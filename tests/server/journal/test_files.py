@@ -148,6 +148,8 @@ def test_trials_are_matched_stimulations_and_reports():
             (4, "report", {"trial": 2, "perceived": True}),
             (5, "report", {"trial": 2, "perceived": False}),  # nobody asked twice
             (6, "stimulation", {"trial": 3, "duration_s": 0.2}),  # never answered
+            (7, "stimulation", {"duration_s": 0.2}),  # nobody knows whose answer the next is
+            (8, "report", {"trial": None, "perceived": True}),
         )
     )
     assert found.trials[0][:5] == pytest.approx((0.9, 2.9, 0.9, 0.2, 0))
