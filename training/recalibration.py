@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from models.bundle import Manifest
 from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
-from streaming.trigger import LEAST_ODDS
+from streaming.favour import LEAST_ODDS
 from training.closed_loop import Rig, mean_odds
 
 LEAST_TRIALS = 20
