@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
+from models.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

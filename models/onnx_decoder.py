@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.buffers import OTHERS, DeviceBuffers, HostBuffers
-from models.bundle import Bundle, Manifest, PrecisionName, ProviderName, verify
+from models.bundle import Bundle, verify
 from models.decoder import Decoded
 from models.errors import BundleFault, OperatorFault
+from models.manifest import Manifest, PrecisionName, ProviderName
 from models.providers import RUNS, Model, open_session
 
 

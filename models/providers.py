@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.bundle import PrecisionName, ProviderName
 from models.errors import BundleFault, OperatorFault
+from models.manifest import PrecisionName, ProviderName
 from models.onnx_file import check_operators, check_weights
 from models.runtime import ort
 

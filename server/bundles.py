@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from models.bundle import Manifest, PrecisionName, ProviderName, find_bundle, read_manifest, versions
+from models.bundle import find_bundle, read_manifest, versions
 from models.errors import BundleFault, Fault
+from models.manifest import Manifest, PrecisionName, ProviderName
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.live import EXPECT_S

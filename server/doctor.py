@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from models.bundle import ProviderName
 from models.errors import Fault
+from models.manifest import ProviderName
 from server.bundles import Bundles
 from server.settings import PACKAGED
 from streaming.signal.chain import SignalChain

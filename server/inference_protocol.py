@@ -18,9 +18,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
 from models.decoder import Decoded
 from models.errors import Fault, OperatorFault
+from models.manifest import Manifest
 from server.inference_request import HEADER, read_request
 from server.problems import problem
 from server.service import Service

@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.bundle import Manifest
 from models.errors import OperatorFault
+from models.manifest import Manifest
 from server.decoding import Windows, check_windows
 
 HEADER = "Inference-Header-Content-Length"  # bytes of JSON, where raw tensors follow it

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from models.bundle import PrecisionName, ProviderName
 from models.errors import OperatorFault
+from models.manifest import PrecisionName, ProviderName
 from server.array_settings import ArraySettings, check_arrays
 from server.trigger_settings import PlanSettings, Thresholds
 

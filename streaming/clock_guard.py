@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from streaming.budgets import Dose
 from streaming.limits import Budget
-from streaming.trigger import Dose
 
 MINUTE_S = 60.0
 FASTER = "the stream runs faster than the clock, or the service began anew"

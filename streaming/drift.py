@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import DriftReference, Profile
+from models.manifest import DriftReference, Profile
 from streaming.signal.settings import BIN_RATE_HZ
 
 EVERY_BINS = 100  # neighbours of 10 ms are nearly the same window

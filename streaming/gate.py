@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from models.errors import Fault, OperatorFault
 from streaming.arming import GateSettings, Lease, why_not
+from streaming.budgets import Dose
 from streaming.checks import Surroundings, checks
 from streaming.clock_guard import ClockGuard, Train
 from streaming.gate_status import (
@@ -40,7 +41,7 @@ from streaming.rules import Found, Rules, says
 from streaming.states import LIVE, Event, State
 from streaming.stimulators.markers import TriggerForm, state_marker, trigger_form
 from streaming.stimulators.stimulator import NotSent, Status, Stimulator
-from streaming.trigger import Conditions, Dose, Inhibited, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Inhibited, Trigger, TriggerEngine, TriggerSettings
 
 log = logging.getLogger("phosphene")
 COUNTED_S = 1.0  # reasons are journalled as counts of so long: as rows of their own they would be all of the journal

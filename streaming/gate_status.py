@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from streaming.budgets import Dose
 from streaming.limits import Limits
 from streaming.matching import Decoding
 from streaming.rules import Rules
 from streaming.states import State
 from streaming.stimulators.stimulator import Capabilities, Status
-from streaming.trigger import Conditions, Dose, Reason, Trigger, TriggerEngine, TriggerSettings
+from streaming.trigger import Conditions, Reason, Trigger, TriggerEngine, TriggerSettings
 
 Fields = dict[str, Any]
 HIDDEN = ("probability", "arm")  # in a blind experiment

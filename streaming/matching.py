@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.bundle import Manifest
 from models.errors import BundleFault, OperatorFault
+from models.manifest import Manifest
 from streaming.chunk import SourceKind, StreamInfo
 from streaming.pipeline import DecodingSettings
 from streaming.predictions import Mode

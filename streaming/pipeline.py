@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import DriftReference
 from models.decoder import Decoder
+from models.manifest import DriftReference
 from streaming.bursts import Bursts
 from streaming.chunk import Chunk, StreamInfo
 from streaming.drift import Drift

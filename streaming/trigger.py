@@ -12,20 +12,20 @@ taken as good. Whoever carries a trigger out checks refractory and rate once mor
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from models.errors import OperatorFault
-from streaming.limits import Budget, Limits, Pattern
+from streaming.budgets import NEVER, Dose, Progress
+from streaming.favour import Favour
+from streaming.limits import Budget, Limits
 from streaming.plan import STATE_ARMS, Plan, Trial
 from streaming.predictions import Prediction
 from streaming.states import LIVE, TABLE, Event, State
 
 MINUTE_S = 60.0
-LEAST_ODDS = 1e-6  # beyond them one window would rule the mean for many time constants
 
 
 class Reason(Enum):
@@ -60,7 +60,6 @@ INERT = {State.DISARMED: Reason.DISARMED, State.ARMING: Reason.ARMING, State.FAU
 # wait for. So the way from a prediction to a pulse has their names, and its one line of the table, at hand.
 SHADOW, ARMED, REFRACTORY = State.SHADOW, State.ARMED, State.REFRACTORY
 RECOVERED = TABLE[REFRACTORY][Event.RECOVER]
-NEVER, ALWAYS = math.inf, -math.inf  # as moments from which on something may be
 
 
 class Conditions(NamedTuple):
@@ -134,63 +133,6 @@ class Inhibited:
 
 
 Decision = Trigger | Inhibited
-
-
-class Dose(NamedTuple):
-    """What one pulse takes from the budgets, as the device delivers it."""
-
-    electrode: int
-    charge_uc: float
-    duration_s: float
-
-    @classmethod
-    def of(cls, pattern: Pattern) -> Dose:
-        return cls(pattern.electrode, pattern.train_charge_uc, pattern.pulse.duration_s)
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far the plan is, and what its pulses took. Moments are samples of the engine's running count.
-
-    The real one lives as long as the run, through every disarming; shadow begins with a new one each time.
-    """
-
-    day_uc: dict[int, float] = field(default_factory=dict)  # by electrode
-    next_trial: int = 0
-    waits_s: list[float] = field(default_factory=list)  # that favourable trials needed
-    pulses: int = 0
-    last_pulse: int | None = None
-    moments: deque[int] = field(default_factory=deque)  # of the last minute
-    trains: deque[tuple[int, int, float]] = field(default_factory=deque)  # (moment, electrode, seconds), last minute
-
-    def add(self, moment: int, trial: Trial, dose: Dose, waited_s: float) -> None:
-        """A sham takes its place in the rates, so that arms stay alike; it takes no charge."""
-        self.next_trial += 1
-        self.pulses += 1
-        self.last_pulse = moment
-        self.moments.append(moment)
-        if trial.arm == "favourable":
-            self.waits_s.append(waited_s)
-        if not trial.sham:
-            self.trains.append((moment, dose.electrode, dose.duration_s))
-            self.day_uc[dose.electrode] = self.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
-
-    def forget(self, before: int) -> None:
-        while self.moments and self.moments[0] <= before:
-            self.moments.popleft()
-        while self.trains and self.trains[0][0] <= before:
-            self.trains.popleft()
-
-    def rate_allows_from(self, most: int, minute: int) -> float:
-        """The moment from which on the last minute holds fewer than `most` pulses, if none is added."""
-        return self.moments[-most] + minute if len(self.moments) >= most else ALWAYS
-
-    def duty_allows_from(self, dose: Dose, most_s: float, minute: int) -> float:
-        """The moment from which on the electrode's trains of the last minute leave room for the dose."""
-        trains = [(moment, seconds) for moment, of, seconds in self.trains if of == dose.electrode]
-        moments = [ALWAYS, *(moment + minute for moment, _ in trains)]  # at which the first n have left the minute
-        left_s = (sum(seconds for _, seconds in trains[n:]) for n in range(len(moments)))
-        return next((at for at, s in zip(moments, left_s, strict=True) if s + dose.duration_s <= most_s), NEVER)
 
 
 class Next(NamedTuple):
@@ -271,10 +213,7 @@ class TriggerEngine:
         self._armed_at = 0
         self._good_since: int | None = None
         self._waiting_since: int | None = None
-        self._in_state = False
-        self._log_odds: tuple[float, int] | None = None  # the running mean, and the moment that it belongs to
-        self._mean: float | None = None  # the newest probability, smoothed
-        self.dwell = 0
+        self._seen = Favour(settings.p_on, settings.p_off, settings.smoothing_s * rate_hz)
 
     # The table -------------------------------------------------------------------------------------------------------
 
@@ -293,7 +232,7 @@ class TriggerEngine:
         if to is State.SHADOW or event is Event.CONFIRM:
             self.shadow = Progress(dict(self.real.day_uc))
             self._armed_at, self._good_since, self._waiting_since = self.now, None, None
-            self._in_state, self._log_odds, self.dwell = False, None, 0
+            self._seen.begin()
         self.state, self._next = to, None
         return to
 
@@ -321,8 +260,8 @@ class TriggerEngine:
         if self.state is REFRACTORY and now >= following.rested_from:
             self.state = RECOVERED
         trial = following.trial
-        probability = self._mean = self._smooth(prediction.probability)
-        favour = self._dwell(trial, probability)
+        favour = self._seen.push(trial, prediction.probability, now)
+        probability = self._seen.probability
         bad = self._why_not_now(prediction, conditions, probability, newer)
         if bad is not None:
             self._good_since = self._waiting_since = None
@@ -350,18 +289,25 @@ class TriggerEngine:
                 prediction.last_sample,
                 prediction.sample_time,
                 probability,
-                self.dwell,
+                self._seen.dwell,
                 (now - self._waiting_since) / self._rate,
                 self.state is SHADOW,
             )
         return Inhibited(self._why_not_lawful(following))
+
+    def _begin(self, prediction: Prediction) -> None:
+        """An epoch: its samples go on in the running count. What passed between two epochs is not known here and counts
+        as nothing: refractory and rates only last longer by it."""
+        self._epoch = prediction.epoch
+        self._offset = self.now + 1 - prediction.last_sample
 
     def spend(self, trigger: Trigger) -> None:
         """Take it from the budgets, and go on with the next trial."""
         dose = self.prepare().dose
         assert dose is not None  # of the trial that was decided on
         self.progress.add(self.now, trigger.trial, dose, trigger.waited_s)
-        self._next, self._waiting_since, self.dwell, self._in_state = None, None, 0, False
+        self._next, self._waiting_since = None, None
+        self._seen.leave()
         if not trigger.shadow:
             self.handle(Event.PULSE)
 
@@ -372,7 +318,7 @@ class TriggerEngine:
             return self._next
         plan, limits, progress = self.plan, self.limits, self.progress
         progress.forget(self.now - self._minute)
-        rested_from = ALWAYS if progress.last_pulse is None else progress.last_pulse + self._refractory
+        rested_from = progress.rested_from(self._refractory)
         index = progress.next_trial
         if plan is None or limits is None or index >= len(plan.trials):
             self._next = Next(progress, rested_from)
@@ -413,9 +359,9 @@ class TriggerEngine:
         return Memory(
             newest=now - self._offset,
             min_usable=self._min_usable,
-            probability=self._mean,
-            in_state=self._in_state,
-            dwell=self.dwell,
+            probability=self._seen.probability,
+            in_state=self._seen.inside,
+            dwell=self._seen.dwell,
             settled_s=None if self._good_since is None else (now - self._good_since) / rate,
             waited_s=None if self._waiting_since is None else (now - self._waiting_since) / rate,
             following=following,
@@ -462,9 +408,9 @@ class TriggerEngine:
 
     def _why_not_wanted(self, following: Next, favour: float) -> Reason | None:
         if following.by_state:
-            if not self._in_state or not favour >= self.settings.p_on:
+            if not self._seen.inside or not favour >= self.settings.p_on:
                 return Reason.THRESHOLD
-            return None if self.dwell >= self.settings.dwell_hops else Reason.DWELL
+            return None if self._seen.dwell >= self.settings.dwell_hops else Reason.DWELL
         if self._waiting_since is None:
             return Reason.WAIT
         return None if self.now - self._waiting_since >= following.wait else Reason.WAIT
@@ -475,50 +421,11 @@ class TriggerEngine:
     def _barred(
         self, budget: Budget, dose: Dose, progress: Progress, rested_from: float
     ) -> tuple[tuple[float, Reason], ...]:
-        """Until which moment each limit bars the pulse. Budgets of a session and a day do not come back."""
-        day_uc = progress.day_uc.get(dose.electrode, 0.0) + dose.charge_uc
+        """Until which moment each limit bars the pulse."""
         return (
             (rested_from, Reason.REFRACTORY),
             (progress.rate_allows_from(budget.pulses_per_minute, self._minute), Reason.RATE),
-            (ALWAYS if progress.pulses < budget.pulses_per_session else NEVER, Reason.SESSION),
+            (progress.session_allows_from(budget.pulses_per_session), Reason.SESSION),
             (progress.duty_allows_from(dose, budget.duty * MINUTE_S, self._minute), Reason.DUTY),
-            (ALWAYS if day_uc <= budget.charge_per_electrode_day_uc else NEVER, Reason.DAY_CHARGE),
+            (progress.day_allows_from(dose, budget.charge_per_electrode_day_uc), Reason.DAY_CHARGE),
         )
-
-    # Small parts -----------------------------------------------------------------------------------------------------
-
-    def _begin(self, prediction: Prediction) -> None:
-        """An epoch: its samples go on in the running count. What passed between two epochs is not known here and counts
-        as nothing: refractory and rates only last longer by it."""
-        self._epoch = prediction.epoch
-        self._offset = self.now + 1 - prediction.last_sample
-
-    def _smooth(self, probability: float | None) -> float | None:
-        """The probability of the running mean of the log odds; None for what is none, which ends the mean."""
-        if not (isinstance(probability, float) and 0.0 <= probability <= 1.0):  # nor for NaN
-            self._log_odds = None
-            return None
-        tau_s = self.settings.smoothing_s
-        if tau_s == 0:
-            return probability
-        bounded = min(max(probability, LEAST_ODDS), 1.0 - LEAST_ODDS)
-        odds = math.log(bounded / (1.0 - bounded))
-        if self._log_odds is not None:
-            mean, at = self._log_odds
-            odds += math.exp(-(self.now - at) / (tau_s * self._rate)) * (mean - odds)
-        self._log_odds = odds, self.now
-        return 1.0 / (1.0 + math.exp(-odds))
-
-    def _dwell(self, trial: Trial | None, probability: float | None) -> float:
-        """How much the state is the one that the trial's arm waits for, 0 where that is not known. Counts for how many
-        predictions in a row it has been."""
-        if trial is None or probability is None:
-            self._in_state, self.dwell = False, 0
-            return 0.0
-        favour = 1.0 - probability if trial.arm == "unfavourable" else probability
-        if favour >= self.settings.p_on:
-            self._in_state = True
-        elif favour < self.settings.p_off:
-            self._in_state = False
-        self.dwell = self.dwell + 1 if self._in_state else 0
-        return favour

@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from models.bundle import PROBES, DriftReference, Manifest, find_bundle, verify, versions
+from models.bundle import find_bundle, verify, versions
 from models.errors import OperatorFault
+from models.manifest import PROBES, DriftReference, Manifest
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import StreamInfo
 from streaming.matching import why_not_calibrated

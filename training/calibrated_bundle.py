@@ -14,21 +14,10 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 
-from models.bundle import (
-    GOLDEN,
-    ArrayIdentity,
-    Bundle,
-    DriftReference,
-    Golden,
-    Manifest,
-    PrecisionName,
-    Probe,
-    verify,
-    versions,
-    write_bundle,
-)
-from models.bundle import Calibration as Platt
+from models.bundle import GOLDEN, Bundle, Golden, verify, versions, write_bundle
 from models.errors import BundleFault
+from models.manifest import ArrayIdentity, DriftReference, Manifest, PrecisionName, Probe
+from models.manifest import Calibration as Platt
 from models.onnx_decoder import OnnxDecoder
 from models.providers import RUNS
 from models.runtime import ort

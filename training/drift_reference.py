@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import DriftReference, Profile
+from models.manifest import DriftReference, Profile
 from streaming.drift import EVERY_BINS, Means, Usual
 from streaming.signal.settings import BIN_RATE_HZ
 from training.readout import FOLDS

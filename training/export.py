@@ -11,23 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import (
-    ArrayIdentity,
-    Calibration,
-    Frozen,
-    Golden,
-    InputSpec,
-    Manifest,
-    PrecisionName,
-    Probe,
-    chain_sha256,
-    versions,
-    write_bundle,
-)
+from models.bundle import Golden, versions, write_bundle
 from models.errors import OperatorFault
 from models.export import IN_POOLING, FoldedProbe, export_onnx, reference, split_weights
 from models.half import halve
 from models.int8 import quantize_int8
+from models.manifest import ArrayIdentity, Calibration, Frozen, InputSpec, Manifest, PrecisionName, Probe, chain_sha256
 from models.networks.slow_pooling import Slow
 from streaming.chunk import ArrayMap
 from training.frozen import read

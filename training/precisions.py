@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Precision, PrecisionName
 from models.errors import OperatorFault
 from models.half import emulate
+from models.manifest import Precision, PrecisionName
 from models.runtime import ort
 from training.readout import gain, percent, score
 from training.trials import Trials

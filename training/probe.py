@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from models.bundle import PROBES
 from models.errors import OperatorFault
+from models.manifest import PROBES
 from models.networks.slow_pooling import Embedder
 from models.onnx_decoder import OnnxDecoder
 from streaming.pipeline import EVOKED_START_BINS

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import (
+from models.bundle import Golden, write_bundle
+from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.half import halve
+from models.int8 import quantize_int8
+from models.manifest import (
     ArrayIdentity,
     Calibration,
-    Golden,
     InputSpec,
     Manifest,
     Precision,
@@ -23,11 +26,7 @@ from models.bundle import (
     Probe,
     array_sha256,
     chain_sha256,
-    write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, reference, split_weights
-from models.half import halve
-from models.int8 import quantize_int8
 from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import PRESETS, build
 from streaming.signal.settings import ChainSettings

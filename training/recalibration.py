@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from models.bundle import Manifest
 from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
-from streaming.trigger import LEAST_ODDS
+from models.manifest import Manifest
+from streaming.favour import LEAST_ODDS
 from training.closed_loop import Rig, mean_odds
 
 LEAST_TRIALS = 20

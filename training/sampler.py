@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
 from models.errors import OperatorFault
+from models.manifest import PROBES
 from training.data import Session
 from training.settings import PretrainSettings
 from training.trials import TRAINING_PART, training_ends, valid_trials

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
+from models.manifest import PROBES
 from training.data import LEAST_SHARE, Session
 
 TRAINING_PART = 0.8

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import Manifest, PrecisionName, ProviderName, find_bundle, read_manifest, versions
+from models.bundle import find_bundle, read_manifest, versions
 from models.errors import BundleFault, Fault, OperatorFault
+from models.manifest import Manifest, PrecisionName, ProviderName
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from server.bench.measure import interleaved, percentiles
 from server.bench.path import rest_of_the_path

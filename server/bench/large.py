@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import PrecisionName, ProviderName
 from models.errors import OperatorFault
+from models.manifest import PrecisionName, ProviderName
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from models.providers import NAMES, RUNS
 from models.runtime import ort

@@ -17,13 +17,14 @@ from models.errors import OperatorFault
 from server.journal.session import Connection, Fields, Session
 from server.journal.windows import Windows, find
 from server.trigger_settings import PlanSettings, planner
+from streaming.budgets import Progress
 from streaming.chunk import EndOfRecording
 from streaming.limits import Limits
 from streaming.pipeline import Due
 from streaming.plan import Plan
 from streaming.sources.recorded import Recording
 from streaming.states import Event, State
-from streaming.trigger import INERT, Conditions, Decision, Inhibited, Progress, TriggerEngine, TriggerSettings
+from streaming.trigger import INERT, Conditions, Decision, Inhibited, TriggerEngine, TriggerSettings
 
 JUMPED = (State.DISARMED, State.FAULT)  # nothing is decided in them, and the engine behind them is a new one
 UNKNOWN = ""  # the reason, where the recording does not hold the samples

@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundle import (
+from models.bundle import Golden, write_bundle
+from models.export import FoldedProbe, export_onnx, reference, split_weights
+from models.int8 import quantize_int8
+from models.manifest import (
     ArrayIdentity,
     Calibration,
-    Golden,
     InputSpec,
     Manifest,
     Precision,
     Probe,
     array_sha256,
     chain_sha256,
-    write_bundle,
 )
-from models.export import FoldedProbe, export_onnx, reference, split_weights
-from models.int8 import quantize_int8
 from models.networks.masked_autoencoder import PRESETS, Encoder, build
 
 CHANNELS, BINS = 12, 128

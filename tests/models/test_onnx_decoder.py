@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Golden, Precision, verify
+from models.bundle import Golden, verify
 from models.errors import BundleFault
 from models.export import reference
+from models.manifest import Precision
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from models.runtime import ort
 from tests.models import bundles

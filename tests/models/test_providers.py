@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from models import providers
-from models.bundle import Precision, PrecisionName, ProviderName
 from models.errors import BundleFault, OperatorFault
 from models.export import reference
 from models.half import halve
+from models.manifest import Precision, PrecisionName, ProviderName
 from models.onnx_decoder import open_bundle
 from models.providers import NAMES, RUNS, engine_folder
 from models.runtime import ort

@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 import server.wiring
-from models.bundle import Frozen, InputSpec, chain_sha256
 from models.errors import BundleFault
+from models.manifest import Frozen, InputSpec, chain_sha256
 from server.app import create_app
 from server.bundles import Bundles, check_servable
 from server.cli import run

@@ -7,9 +7,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streaming.budgets import Dose
 from streaming.clock_guard import ClockGuard, Train
 from streaming.limits import Budget
-from streaming.trigger import Dose
 
 BUDGET = Budget(refractory_s=2.0, pulses_per_minute=3)
 DOSE = Dose(34, 0.1, 0.2)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import DriftReference, Profile
+from models.manifest import DriftReference, Profile
 from streaming.drift import BEYOND, EVERY_BINS, OVER, Drift
 from streaming.predictions import Prediction
 from tests.streaming.fakes import MeanDecoder, manifest

@@ -15,9 +15,7 @@ from streaming.states import LIVE, TABLE, Event, State, diagram
 from streaming.trigger import (
     Conditions,
     Decision,
-    Dose,
     Inhibited,
-    Progress,
     Reason,
     Trigger,
     TriggerEngine,
@@ -255,18 +253,6 @@ def test_a_smoothed_probability_is_that_of_the_mean_log_odds() -> None:
     assert hop == first + 2, "where the mean reaches p_on, and two predictions of dwell later"
 
 
-def test_smoothing_counts_time_and_begins_anew_behind_a_null() -> None:
-    run = Run(thresholds=TriggerSettings(smoothing_s=0.5)).settle(0.01, 10.0)
-    run.hop += 40  # skipped windows: the mean forgets as if they had been there
-    run.push(0.9)
-    keep = math.exp(-41 * HOP / RATE / 0.5)
-    low, high = (math.log(p / (1 - p)) for p in (0.01, 0.9))
-    assert run.engine._log_odds == (pytest.approx(keep * low + (1 - keep) * high), run.engine.now)
-    assert run.reason(None, flags=("blanking",)) is Reason.PROBABILITY
-    run.push(1.0)
-    assert run.engine._log_odds == (pytest.approx(math.log(1e6), rel=1e-3), run.engine.now), "bounded, and alone"
-
-
 def test_the_order_of_the_checks() -> None:
     run = Run().settle()
     everything = {"flags": ("gap",), "usable_channels": 0, "full_history": False, "last_sample": 0}
@@ -302,15 +288,6 @@ def test_the_pulses_of_a_minute() -> None:
     assert (run.hop - at) * HOP / RATE > 45
     run.push()
     assert len(run.engine.real.moments) == len(run.engine.real.trains) == 3, "older ones are forgotten"
-
-
-def test_what_is_known_ahead_of_an_electrodes_duty_is_what_it_becomes() -> None:
-    """As each train leaves the minute, there is room for more; a pulse that is longer than the share never has any."""
-    progress = Progress()
-    for moment, electrode in enumerate((34, 35, 34, 34)):
-        progress.trains.append((moment, electrode, 0.2))
-    at = {most_s: progress.duty_allows_from(Dose(34, 0.1, 0.3), most_s, 60) for most_s in (0.2, 0.3, 0.5, 0.71, 0.91)}
-    assert at == {0.2: math.inf, 0.3: 63, 0.5: 62, 0.71: 60, 0.91: -math.inf}
 
 
 def test_a_decision_alone_spends_nothing() -> None:

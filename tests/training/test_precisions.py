@@ -12,10 +12,10 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from models.bundle import Precision
 from models.errors import OperatorFault
 from models.export import reference
 from models.half import _rounded, emulate, halve
+from models.manifest import Precision
 from models.runtime import ort
 from tests.models.bundles import encoder, model_files, probes, windows
 from training.heads import replace_heads

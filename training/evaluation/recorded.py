@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
 from models.errors import OperatorFault, RigFault
+from models.manifest import PROBES
 from models.networks.masked_autoencoder import MaeConfig
 from streaming.signal.settings import BIN_RATE_HZ, NormaliserSettings
 from training.batches import Starts, split

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
+from models.manifest import PROBES
 from streaming.participant.level_a import LevelA
 from streaming.participant.participant import Participant
 from streaming.participant.session import CLOSING_S

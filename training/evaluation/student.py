@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
+from models.manifest import PROBES
 from models.networks.masked_autoencoder import PRESETS, MaeConfig
 from models.networks.slow_pooling import Embedder
 from streaming.participant.settings import StateCode

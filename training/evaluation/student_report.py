@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from models.bundle import PROBES
 from models.errors import OperatorFault
+from models.manifest import PROBES
 from models.networks.flops import flops
 from models.networks.masked_autoencoder import PRESETS
 from training.checkpoints import load_encoder

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.bundle import PROBES
 from models.errors import OperatorFault
+from models.manifest import PROBES
 from models.networks.masked_autoencoder import Encoder, build
 from training.evaluation import looks, trial_file, unlabelled
 from training.evaluation import rest as resting

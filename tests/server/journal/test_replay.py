@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import streaming.live
-from models.bundle import chain_sha256
 from models.errors import OperatorFault
+from models.manifest import chain_sha256
 from server.bundles import Bundles
 from server.cli import run
 from server.journal.rows import Row
