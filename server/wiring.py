@@ -188,12 +188,16 @@ def build(
         if outlet is not None:
             outlet.push(shown)
 
+    def revoke(first_sample: int, last_sample: int) -> None:
+        loop.gate.withdrawn()  # first: nothing may be decided on what is withdrawn
+        service.marked_late(first_sample, last_sample)
+
     live = LiveDecoder(
         source,
         decoder,
         LiveSettings(settings.mode, settings.hop_s, settings.participant, placement, settings.keep_warm_s),
         [tell],
-        revoke=lambda first, last: service.marked_late(first, last),
+        revoke=revoke,
         marked=lambda seen: service.marked(seen),
         decide=loop.gate.predict,
         began=loop.gate.decoding,

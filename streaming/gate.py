@@ -136,6 +136,11 @@ class Gate:
                 self._lose("another stream or bundle")
                 self._rebuild()
 
+    def withdrawn(self) -> None:
+        """A late marker changed what the newest predictions rested on."""
+        with self._lock:
+            self.engine.forget()
+
     def predict(self, prediction: Prediction) -> str | None:
         """The decision, and the pulse if there is to be one. Where one left, its id: its artifact is on the way."""
         with self._lock:

@@ -346,6 +346,11 @@ class TriggerEngine:
         self.real, self.shadow = real, Progress(dict(real.day_uc))
         self.now, self.state, self._next = now, state, None
 
+    def forget(self) -> None:
+        """A late marker withdrew what was decided on: settling, mean and dwell begin anew."""
+        self._good_since = self._waiting_since = None
+        self._seen.begin()
+
     @property
     def progress(self) -> Progress:
         """That of the state it is in."""

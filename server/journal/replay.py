@@ -134,7 +134,11 @@ class Replay:
             self._follows = False
             return
         decoder = self._open(about)
-        self._windows = Windows(connection, self._recording, first, decoder, lambda: self._seq + 1)
+        self._windows = Windows(connection, self._recording, first, decoder, lambda: self._seq + 1, self._withdrawn)
+
+    def _withdrawn(self) -> None:
+        if self._engine is not None:
+            self._engine.forget()
 
     def _rebuild(self, made_of: Fields) -> None:
         """A new engine, as the gate makes it."""

@@ -34,6 +34,7 @@ class Windows:
         first: the connection's first sample, as the recording counts.
         decoder: its bundle.
         next_seq: numbers the predictions.
+        withdrawn: told where a late marker changed what earlier windows rested on.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Windows:
         first: int,
         decoder: Decoder,
         next_seq: Callable[[], int],
+        withdrawn: Callable[[], None],
     ) -> None:
         about = self._about = connection.about
         info = replace(recording.info, rate_hz=about["rate_hz"])
         settings = decoding_settings(decoder.manifest, info, hop_s=about["hop_s"])
         settings = replace(settings, calibrated=not about["not_calibrated"], drift=None)  # the journal tells
         mask = None if connection.mask is None else _usable(connection.mask, info.n_channels)
+        self._withdrawn = withdrawn
         self._decoder, self._hop_bins, self._rate_hz = decoder, settings.hop_bins, info.rate_hz
         self._pipeline = Pipeline(settings, info, next_seq, mask)
         inherited = [(train.sample, train.stimulation) for train in connection.inherited[-TRAINS_KEPT:]]
@@ -91,7 +94,8 @@ class Windows:
 
     def _tell(self, one: Train | Mask) -> None:
         if isinstance(one, Train):
-            self._pipeline.stimulation(one.sample, one.stimulation)
+            if self._pipeline.stimulation(one.sample, one.stimulation) is not None:
+                self._withdrawn()
         else:
             self._pipeline.set_mask(_usable(one, self._pipeline.info.n_channels), one.from_sample)
 

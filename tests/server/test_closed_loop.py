@@ -62,6 +62,15 @@ def service(tmp_path):
     one.stop()
 
 
+def test_what_a_late_marker_withdraws_the_trigger_forgets():
+    bundles = Bundles(PACKAGED)
+    service, close = build(Settings(source="simulate", outlet=False), bundles, bundles.open("default"))
+    service.gate.engine._good_since = 0
+    service.live._revoke(0, 10)
+    assert service.gate.engine.memory().settled_s is None
+    close()
+
+
 def test_around_the_loop_once_and_again(service, tmp_path):
     end = time.monotonic() + 120  # half a minute, on a machine that has nothing else to do
     while service.ask("GET")["problems"]:

@@ -289,6 +289,19 @@ def test_the_row_has_the_charge_and_the_time_that_the_device_delivers() -> None:
     assert rig.gate.engine.real.day_uc == {34: row["train_charge_uc"]}
 
 
+def test_what_a_late_marker_withdrew_is_no_reason_for_a_pulse() -> None:
+    rig = armed()
+    rig.run(1.1)
+    rig.push(0.9)
+    rig.push(0.9)
+    rig.gate.withdrawn()
+    memory = rig.gate.engine.memory()
+    assert (memory.settled_s, memory.waited_s, memory.in_state, memory.dwell) == (None, None, False, 0)
+    assert rig.run(0.9, 0.9) == 0
+    assert rig.gate.status()["reason"] == "UNSETTLED"
+    assert rig.run(0.3, 0.9) == 1
+
+
 def test_no_reserved_id_no_pulse() -> None:
     rig = armed()
     rig.journal.ids_left = 0

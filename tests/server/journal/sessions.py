@@ -133,7 +133,7 @@ class Played:
         self.journal.write("settings", {"plan": self.plan and self.plan.model_dump(mode="json")})
         self.live = LiveDecoder(
             self, self.bundles[0], marked=lambda seen: self.service.marked(seen), clock=lambda: self.now,
-            decide=self.gate.predict, began=self.gate.decoding,
+            decide=self.gate.predict, began=self.gate.decoding, revoke=lambda *_: self.gate.withdrawn(),
         )  # fmt: skip
         repository: Any = FakeBundles()
         loop = ClosedLoop(self.gate, self.journal)
