@@ -32,8 +32,10 @@ class Settings(ArraySettings, BaseSettings):
 
     arrays: dict[str, ArraySettings] = Field({}, description="further arrays, each a table [arrays.NAME]")
     bundles: Path = Field(PACKAGED, description="folder of bundles, NAME/VERSION")
-    provider: ProviderName = "cpu"
-    precision: Literal["auto"] | PrecisionName = "auto"
+    provider: ProviderName = Field("cpu", description="what runs the bundle: cpu, cuda or tensorrt; this or nothing")
+    precision: Literal["auto"] | PrecisionName = Field(
+        "auto", description="float32, float16, bfloat16 or int8; auto: int8 where its golden vectors hold, else float32"
+    )
     keep_warm_s: float = Field(
         0.02, ge=0, le=10, description="a GPU that has idled so long computes one window for nothing; 0: never"
     )
@@ -45,7 +47,7 @@ class Settings(ArraySettings, BaseSettings):
     plan: PlanSettings | None = Field(None, description="arms, trials_per_arm, …; without it favourable moments only")
 
     host: str = Field("127.0.0.1", description="any other needs TLS and tokens (docs/security.md)")
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0: any that is free")
     tls_cert: Path | None = Field(None, description="PEM file: the certificate, then those that vouch for it")
     tls_key: Path | None = Field(None, description="PEM file of its key, without a password")
     tokens: Literal["none"] | Path | None = Field(

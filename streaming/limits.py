@@ -13,8 +13,8 @@ conservative defaults below it, ceilings that no file can pass above it.
     pulses = 50
 
     [limits]                     # each may be left out; the default then holds
+    current_ua = 20.0
     charge_per_phase_nc = 3.4
-    pulses_per_minute = 10
 
 Whoever decides (trigger, policy, optimiser, message) chooses among `patterns`; nobody can add one. In this project's
 words a *pulse* is one stimulation, a whole train; `pulses` in a file counts the current pulses inside it, as on the

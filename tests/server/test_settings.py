@@ -1,4 +1,4 @@
-"""Settings: flags over environment over file over defaults, and nothing unknown is taken."""
+"""Settings: flags over environment over file over defaults, nothing unknown is taken, and all of them are told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.errors import OperatorFault
-from server.settings import load
+from server.array_settings import ArraySettings
+from server.settings import PACKAGED, Settings, load
+from server.trigger_settings import PlanSettings, Thresholds
+from streaming.trigger import TriggerSettings
 
 
 @pytest.fixture
@@ -123,3 +126,42 @@ def test_no_array_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("PHOSPHENE__ARRAYS", '{"v4": {"source": "b"}}')
     with pytest.raises(OperatorFault, match="PHOSPHENE__ARRAYS"):
         load()
+
+
+def rows():
+    """The tables of docs/operations.md: of an array, then of the service."""
+    fields = ArraySettings.model_fields | {
+        name: field for name, field in Settings.model_fields.items() if name not in ArraySettings.model_fields
+    }
+    return [f"| `{name}` | {as_toml(field.default)} | {field.description} |" for name, field in fields.items()]
+
+
+def as_toml(default):
+    match default:
+        case bool():
+            return f"`{str(default).lower()}`"
+        case int() | float():
+            return f"{default:g}"
+        case str():
+            return f'`"{default}"`'
+        case Path():
+            return f"`{PACKAGED.relative_to(Path(__file__).parents[2])}`"
+    return ""
+
+
+def page():
+    return (Path(__file__).parents[2] / "docs" / "operations.md").read_text().split("## Settings")[1].split("\n## ")[0]
+
+
+def test_the_page_has_them_all():
+    table = [line for line in page().splitlines() if line.startswith("| `")]
+    assert table == rows(), "put these rows into docs/operations.md:\n" + "\n".join(rows())
+
+
+def test_thresholds_and_plan_of_the_page_are_the_defaults_and_have_every_key(rig):
+    example = page().split("```toml\n")[1].split("```")[0]
+    settings, usual = load(rig(example)), TriggerSettings()
+    assert settings.thresholds == Thresholds(**{name: getattr(usual, name) for name in Thresholds.model_fields})
+    assert settings.plan == PlanSettings(arms=["favourable", "random"], trials_per_arm=100)
+    keys = {line.split(" ")[0] for line in example.splitlines()}
+    assert {*Thresholds.model_fields, *PlanSettings.model_fields} <= keys

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streaming.limits
 from models.errors import OperatorFault
 from streaming.limits import Budget, Pattern, Pulse, parse_limits, read_limits
 from tests.streaming.test_trigger import TOML
@@ -25,6 +27,14 @@ def test_a_file_and_what_it_lists(tmp_path: Path) -> None:
     assert not limits.simulated_only
     assert limits.budget == Budget()
     assert limits.pattern(35, 5.0) == Pattern(35, 5.0, SHAPE)
+
+
+def test_the_examples_that_people_start_from_are_taken() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "safety.md").read_text().split("```toml\n")[1].split("```")[0]
+    source = "".join(line + "\n" for line in (streaming.limits.__doc__ or "").splitlines() if line[:1] == " ")
+    for example in (page, textwrap.dedent(source)):
+        limits = parse_limits(example.encode())
+        assert [pattern.name for pattern in limits.patterns[:2]] == ["e34-10uA", "e34-20uA"]
 
 
 def test_what_is_not_listed_cannot_be_asked_for() -> None:
