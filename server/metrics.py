@@ -27,7 +27,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from streaming.gate_status import GateStatistics
-from streaming.live import LiveStatus, State
+from streaming.live_status import LiveStatus, State
 from streaming.predictions import Flag, Prediction
 from streaming.states import State as TriggerState
 from streaming.trigger import Reason

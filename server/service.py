@@ -28,7 +28,8 @@ from server.supervisor import Supervisor
 from server.swap import Swap
 from streaming.answers import Answers
 from streaming.events import Report, Stimulation
-from streaming.live import LiveDecoder, LiveStatus, MarkerSeen
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveStatus, MarkerSeen
 from streaming.predictions import Prediction
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from streaming.live import LiveStatus
+from streaming.live_status import LiveStatus
 
 REFUSALS_S = 1.0  # at most one line in so long, however many knock
 HOLDS_S = 1.0  # ready is told once it has been so for so long: at a limit it would go back and forth

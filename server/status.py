@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from streaming.live import LiveStatus
+    from streaming.live_status import LiveStatus
     from streaming.predictions import Prediction
 
 MOST_SKIPPED = 0.05  # of the windows of 10 s

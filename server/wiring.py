@@ -34,7 +34,8 @@ from server.tls import check_tls
 from server.tokens import Tokens, open_tokens
 from server.wire import Wire
 from streaming.chunk import Source
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.participant.source import SimulatedSource
 from streaming.placement import Placement
 from streaming.predictions import Prediction

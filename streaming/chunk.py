@@ -66,6 +66,11 @@ class Chunk:
     epoch: int = 0
     backlog: bool = False
 
+    def time_of(self, sample: int, rate_hz: float) -> float:
+        """Of a sample of the same epoch, as `sample_time`."""
+        newest = self.first_sample + len(self.samples_uv) - 1
+        return self.sample_time - (newest - sample) / rate_hz
+
 
 def row_sha256(row_uv: NDArray[np.float32]) -> str:
     """Hash of one sample of all channels, (channels,) microvolts, by which a recording of a stream is recognised."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EXPECT_S = 0.5  # for so long bins are held back until the marker of a pulse of our own comes
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:

@@ -15,77 +15,33 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.decoder import Decoder
 from models.errors import Fault, OperatorFault, RigFault
-from streaming.bursts import Bursts
-from streaming.chunk import Chunk, EndOfRecording, Source, SourceCounters, StreamInfo, row_sha256
-from streaming.drift import DriftStatus
-from streaming.events import Report, Stimulation
+from streaming.chunk import Chunk, EndOfRecording, Source, StreamInfo
+from streaming.events import Marker, Report, Stimulation
+from streaming.expected import EXPECT_S
 from streaming.keep_warm import KeepWarm
+from streaming.live_status import LiveSettings, LiveStatus, MarkerSeen, State
 from streaming.lsl_calls import local_clock
 from streaming.matching import Decoding, decoding_settings, why_not_calibrated
-from streaming.pipeline import DecodingSettings, Due, Pipeline
-from streaming.placement import ANYWHERE, Placement
-from streaming.predictions import Mode, Prediction
+from streaming.pipeline import TRAINS_KEPT, DecodingSettings, Due, Pipeline
+from streaming.predictions import Prediction
 from streaming.shadow import Shadow
-from streaming.signal.chain import SignalChain
 from streaming.signal.design import design, signal_delay_s
-from streaming.signal.settings import ChainSettings, NormaliserSettings
+from streaming.signal.loading import load_kernels
 
 log = logging.getLogger("phosphene")
 
-State = Literal["waiting", "warming", "running", "ended", "stopped", "failed"]
 READ_TIMEOUT_S = 0.1
 RETRY_S = 0.2
 SMOOTHING_BINS = 100
 NOISE_BINS = 1000
 RATE_OVER_S = 2.0
 FUTURE_S = 5.0  # a marker further ahead of the samples has a wrong clock
-TRAINS_KEPT = 64
-EXPECT_S = 0.5  # for so long bins are held back until the marker of a pulse of our own comes
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSettings:
-    """How the stream is decoded, and where. `participant` is whose cortex it is, where the stream does not say;
-    `keep_warm_s` after how long without work a GPU computes a window for nothing, 0: never (keep_warm.py)."""
-
-    mode: Mode = "continuous"
-    hop_s: float = 0.01
-    participant: str | None = None
-    placement: Placement = ANYWHERE
-    keep_warm_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStatus:
-    """A snapshot for status, page and metrics. Arrays are per channel, in stream order. `drift`: None where nothing is
-    measured."""
-
-    state: State = "waiting"
-    problem: str = ""
-    stream: StreamInfo | None = None
-    counters: SourceCounters | None = None
-    predictions: int = 0
-    skipped_windows: int = 0
-    late_markers: int = 0
-    keep_warm_pulses: int = 0
-    last_sample_time: float = float("nan")
-    last_prediction_time: float = float("nan")
-    rate_measured_hz: float = float("nan")
-    signal_delay_s: float = float("nan")
-    not_calibrated: str = ""
-    drift: DriftStatus | None = None
-    usable: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    envelope_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    z: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    noise_uv: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    masked: tuple[int, ...] = ()  # by the operator, 1-based
 
 
 @dataclass(slots=True)
@@ -96,17 +52,6 @@ class _Request:
     done: threading.Event = field(default_factory=threading.Event)
     sample: int = -1
     withdrawn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MarkerSeen:
-    """A stimulation or report as the decode thread saw it: on the sample clock, for page and journal. `before_sample`:
-    the first that the chain took in afterwards."""
-
-    event: Stimulation | Report
-    sample: int
-    time: float
-    before_sample: int = 0
 
 
 class LiveDecoder:
@@ -263,7 +208,7 @@ class LiveDecoder:
                 self._say("waiting", self._status.problem)
                 try:
                     if not loaded:
-                        _load_kernels()
+                        load_kernels()
                         self._warm_up(self._decoder)
                         loaded = True
                     if self._source.wait(self._stop):
@@ -317,19 +262,11 @@ class LiveDecoder:
                 decoder, epoch = self._decoder, chunk.epoch
                 self._warm_up(decoder)
                 pipeline = self._pipeline = self._begin(decoder, before)
-                self._began(self._decoding(pipeline, decoder, chunk, pipeline is before))
+                self._began(Decoding.of(decoder, pipeline.info, self._settings, chunk, continues=pipeline is before))
                 if pipeline is not before:
                     pipeline.inherit(trains, chunk.first_sample)
             for sample, marker in source.markers():
-                if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
-                    source.counters.malformed_markers += 1
-                    self._log.warning("a marker of %s lies over %g s ahead of the samples: ignored", marker, FUTURE_S)
-                    continue
-                if isinstance(marker, Stimulation):
-                    trains.append((sample, marker))
-                    self._stimulate(pipeline, sample, marker)
-                if isinstance(marker, Stimulation | Report):
-                    self._marked(MarkerSeen(marker, sample, self._time_of(chunk, sample), chunk.first_sample))
+                self._hear(pipeline, chunk, trains, sample, marker)
             due = pipeline.push(chunk)
             self._answer(pipeline)
             filtered = clock()
@@ -398,30 +335,6 @@ class LiveDecoder:
         )
         return pipeline
 
-    def _decoding(self, pipeline: Pipeline, decoder: Decoder, chunk: Chunk, continues: bool) -> Decoding:
-        """What is decoded from this chunk on."""
-        info, manifest, settings = pipeline.info, decoder.manifest, self._settings
-        return Decoding(
-            source=info.kind,
-            participant=info.participant or settings.participant,
-            rate_hz=info.rate_hz,
-            model=decoder.name,
-            bundle_sha256=manifest.manifest_sha256,
-            min_usable_channels=pipeline.settings.min_usable_channels,
-            fitted_to=manifest.participant,
-            not_calibrated=self._status.not_calibrated,
-            mode=settings.mode,
-            recorded=info.recorded,
-            hop_s=settings.hop_s,
-            provider=decoder.provider,
-            precision=decoder.precision,
-            epoch=chunk.epoch,
-            first_sample=chunk.first_sample,
-            first_time=self._time_of(chunk, chunk.first_sample),
-            first_row_sha256=row_sha256(chunk.samples_uv[0]),
-            continues=continues,
-        )
-
     def _emit(
         self, pipeline: Pipeline, decoder: Decoder, due: Due, chunk: Chunk, filtered: float, skipped: int
     ) -> None:
@@ -448,6 +361,22 @@ class LiveDecoder:
             self._log.warning("the input has drifted from what the bundle was fitted to: %s", pipeline.drift.status())
         else:
             self._log.info("the input is again as the bundle knows it, or began anew")
+
+    def _hear(
+        self, pipeline: Pipeline, chunk: Chunk, trains: deque[tuple[int, Stimulation]], sample: int, marker: Marker
+    ) -> None:
+        """A marker that has come, of a sample before, in or behind this chunk."""
+        source = self._source
+        if sample > chunk.first_sample + FUTURE_S * source.info.rate_hz:
+            source.counters.malformed_markers += 1
+            self._log.warning("a marker of %s lies over %g s ahead of the samples: ignored", marker, FUTURE_S)
+            return
+        if isinstance(marker, Stimulation):
+            trains.append((sample, marker))
+            self._stimulate(pipeline, sample, marker)
+        if isinstance(marker, Stimulation | Report):
+            time_s = chunk.time_of(sample, source.info.rate_hz)
+            self._marked(MarkerSeen(marker, sample, time_s, chunk.first_sample))
 
     def _stimulate(self, pipeline: Pipeline, sample: int, marker: Stimulation) -> None:
         late = pipeline.late_markers
@@ -476,33 +405,11 @@ class LiveDecoder:
         elif elapsed > RATE_OVER_S:
             self._rate = ((samples - before) / elapsed, samples, chunk.arrival_time)
 
-    def _time_of(self, chunk: Chunk, sample: int) -> float:
-        newest = chunk.first_sample + len(chunk.samples_uv) - 1
-        return chunk.sample_time - (newest - sample) / self._source.info.rate_hz
-
     def _next_seq(self) -> int:
         return next(self._seq)
 
     def _say(self, state: State, problem: str) -> None:
         self._status = replace(self._status, state=state, problem=problem)
-
-
-def _load_kernels() -> None:
-    """Before there is a stream, which would not wait: 0.2 s, or the half minute of a machine's very first start.
-
-    Raises:
-        OperatorFault: what was compiled cannot be kept; nothing else here writes.
-    """
-    try:
-        for kind in ("rolling_z", "robust_trailing"):
-            chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind)), 30000.0, 2)
-            chain.push(np.zeros((60, 2), np.float32), 0)
-            chain.push(np.zeros((300, 2), np.float32), 120)  # a gap
-            chain.stimulation(150, 0.0)  # a late marker
-            chain.window(3, np.zeros((2, 4), np.float32), np.zeros(2, bool))
-            Bursts(chain, 4).flag(3)
-    except OSError as error:
-        raise OperatorFault(f"the compiled kernels cannot be kept: {error}; make room on the disk") from error
 
 
 def _wrong_channels(info: StreamInfo, expected: int) -> str:

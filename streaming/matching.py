@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.decoder import Decoder
 from models.errors import BundleFault, OperatorFault
 from models.manifest import Manifest
-from streaming.chunk import SourceKind, StreamInfo
+from streaming.chunk import Chunk, SourceKind, StreamInfo, row_sha256
+from streaming.live_status import LiveSettings
 from streaming.pipeline import DecodingSettings
 from streaming.predictions import Mode
 from streaming.signal.settings import BIN_RATE_HZ, ChainSettings
@@ -39,6 +41,31 @@ class Decoding:
     first_time: float = field(default=0.0, compare=False)  # of that sample, as `sample_time`
     first_row_sha256: str = field(default="", compare=False)  # its values, by which a recording of it is recognised
     continues: bool = field(default=False, compare=False)  # another bundle reads the windows of the same chain
+
+    @classmethod
+    def of(cls, decoder: Decoder, info: StreamInfo, settings: LiveSettings, chunk: Chunk, continues: bool) -> Decoding:
+        """What is decoded from this chunk on."""
+        manifest = decoder.manifest
+        return cls(
+            source=info.kind,
+            participant=info.participant or settings.participant,
+            rate_hz=info.rate_hz,
+            model=decoder.name,
+            bundle_sha256=manifest.manifest_sha256,
+            min_usable_channels=manifest.min_usable_channels,
+            fitted_to=manifest.participant,
+            not_calibrated=why_not_calibrated(manifest, info, settings.participant) or "",
+            mode=settings.mode,
+            recorded=info.recorded,
+            hop_s=settings.hop_s,
+            provider=decoder.provider,
+            precision=decoder.precision,
+            epoch=chunk.epoch,
+            first_sample=chunk.first_sample,
+            first_time=chunk.time_of(chunk.first_sample, info.rate_hz),
+            first_row_sha256=row_sha256(chunk.samples_uv[0]),
+            continues=continues,
+        )
 
 
 def why_not_calibrated(manifest: Manifest, info: StreamInfo, participant: str | None = None) -> str | None:

@@ -18,8 +18,8 @@ from models.decoder import Decoder
 from models.errors import OperatorFault
 from streaming.chunk import Chunk
 from streaming.events import Stimulation
+from streaming.expected import EXPECT_S
 from streaming.limits import Pattern
-from streaming.live import EXPECT_S
 from streaming.matching import decoding_settings, why_not_calibrated
 from streaming.participant.broadband import Broadband
 from streaming.participant.level_a import LevelA

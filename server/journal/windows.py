@@ -17,9 +17,9 @@ from models.decoder import Decoder
 from models.errors import OperatorFault
 from server.journal.session import Connection, Mask, Train
 from streaming.chunk import Chunk
-from streaming.live import EXPECT_S, TRAINS_KEPT
+from streaming.expected import EXPECT_S
 from streaming.matching import decoding_settings
-from streaming.pipeline import Due, Pipeline
+from streaming.pipeline import TRAINS_KEPT, Due, Pipeline
 from streaming.predictions import Prediction
 from streaming.sources.alignment import SampleReader, find_row
 from streaming.sources.recorded import Recording

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from server.messages.trigger import TriggerStatus
 from streaming.answers import Counts
 from streaming.chunk import SourceCounters, SourceKind
-from streaming.live import State
+from streaming.live_status import State
 from streaming.scoring import Bin
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from models.decoder import Decoded
 from models.errors import OperatorFault
 from streaming.chunk import ArrayMap, SourceCounters, StreamInfo
-from streaming.live import LiveStatus
+from streaming.live_status import LiveStatus
 from streaming.predictions import Latency, Prediction
 
 CHANNELS, BINS, SIZE = 96, 128, 16

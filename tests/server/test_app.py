@@ -18,7 +18,7 @@ from server.service import Service, held_at_most
 from server.settings import Settings
 from streaming.drift import DriftStatus
 from streaming.events import Report
-from streaming.live import MarkerSeen
+from streaming.live_status import MarkerSeen
 from streaming.predictions import Latency
 from tests.server.fakes import BINS, CHANNELS, FakeBundles, FakeDecoder, FakeLive
 from tests.server.seen import watched

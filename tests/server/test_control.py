@@ -21,7 +21,7 @@ from server.journal.read import rows, verify
 from server.settings import Settings
 from server.wiring import SWITCH_INTERVAL_S
 from streaming.events import Report, Stimulation
-from streaming.live import MarkerSeen
+from streaming.live_status import MarkerSeen
 from streaming.matching import Decoding
 from streaming.stimulators.simulated import Faults
 from tests.server.fakes import prediction

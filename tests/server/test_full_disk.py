@@ -13,7 +13,7 @@ import pytest
 from server.journal.lawful import violations
 from server.journal.read import rows, verify
 from streaming.events import Report
-from streaming.live import MarkerSeen
+from streaming.live_status import MarkerSeen
 from tests.server.test_control import Loop, within
 
 TRIALS = 20_000  # of which each report is a row: more than a megabyte holds

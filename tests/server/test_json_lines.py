@@ -19,7 +19,7 @@ from server.aside import Aside, ForPeople, log_of
 from server.json_lines import JsonLines
 from server.state_log import StateLog
 from server.supervisor import Supervisor
-from streaming.live import LiveStatus
+from streaming.live_status import LiveStatus
 from tests.server.fakes import STREAM
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from streaming.answers import HELD, Answers, Counts
 from streaming.chunk import Chunk
 from streaming.events import Report, Stimulation
-from streaming.live import LiveDecoder, LiveSettings, MarkerSeen
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings, MarkerSeen
 from streaming.predictions import Flag, Latency, Prediction
 from tests.streaming.fakes import RATE, ListSource, MeanDecoder, chunks, stream
 from tests.streaming.signal.test_chain import broadband

@@ -11,7 +11,8 @@ import pytest
 
 from models.decoder import Decoded
 from streaming.keep_warm import KeepWarm
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.predictions import Prediction
 from tests.streaming.fakes import RATE, ListSource, MeanDecoder, chunks, stream
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import streaming.live
 from streaming.chunk import Chunk
 from streaming.events import Stimulation
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.offline import predictions
 from streaming.predictions import Mode, Prediction
 from streaming.signal.bins import REASON_GAP

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import BundleFault, OperatorFault, RigFault
+from models.errors import OperatorFault, RigFault
 from streaming.chunk import Chunk
 from streaming.events import Stimulation, UnknownEvent, parse_marker
-from streaming.live import LiveDecoder, LiveSettings
-from streaming.matching import decoding_settings, why_not_calibrated
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
+from streaming.matching import decoding_settings
 from streaming.offline import predictions, read_masks
 from streaming.pipeline import Pipeline
 from streaming.predictions import Prediction
@@ -445,29 +444,6 @@ def test_what_the_network_gets_wrong_is_not_passed_on() -> None:
     assert all(p.flags == ("not_finite",) and p.probability is None and p.embedding is None for p in settled)
 
 
-@pytest.mark.parametrize(
-    ("changes", "operator", "sentence"),
-    [
-        ({"participant": "P2"}, None, "of participant 'P1', the stream of 'P2'"),
-        ({"participant": None}, None, "say --participant"),
-        ({"participant": "P1"}, "P2", "the operator says 'P2'"),
-        ({"rate_hz": 20000.0}, None, "fitted at 30000 Hz"),
-    ],
-)
-def test_probability_is_null_on_any_other_source(changes: dict, operator: str | None, sentence: str) -> None:
-    info = stream(**changes)
-    assert sentence in (why_not_calibrated(manifest(), info, operator) or "")
-    x = broadband(0.6, 4, info.rate_hz)
-    last = list(predictions(ListSource(list(chunks(x, [])), info), MeanDecoder(), participant=operator))[-1]
-    assert last.flags == ("not_calibrated",)
-    assert last.probability is None
-    assert last.embedding is not None
-
-
-def test_the_operators_word_stands_where_the_stream_is_silent() -> None:
-    assert why_not_calibrated(manifest(), stream(participant=None), "P1") is None
-
-
 def test_the_operators_mask_replays_from_its_sample_and_survives_a_reconnect() -> None:
     x = broadband(1.2, 4)
     usable = np.array([True, True, True, False])
@@ -537,45 +513,6 @@ def test_a_disk_that_is_full_at_the_first_start_is_waited_for(monkeypatch: pytes
     assert decoder.status().state == "ended"
 
 
-COMPILES_NOTHING_MORE = """
-import sys
-import numpy as np
-from numba.core.dispatcher import Dispatcher
-from streaming.bursts import Bursts
-from streaming.live import _load_kernels
-from streaming.signal.chain import SignalChain
-from streaming.signal.settings import ChainSettings, NormaliserSettings
-
-_load_kernels()
-modules = [module for name, module in sys.modules.items() if name.startswith("streaming.")]
-kernels = {id(one): one for module in modules for one in vars(module).values() if isinstance(one, Dispatcher)}.values()
-compiled = {one.py_func.__qualname__: len(one.signatures) for one in kernels}
-for kind in ("rolling_z", "robust_trailing"):
-    chain = SignalChain(ChainSettings(normaliser=NormaliserSettings(kind, 0.2, 0.05)), 30000.0, 5)
-    x, told = np.random.default_rng(0).standard_normal((9000, 5)).astype(np.float32), Bursts(chain, 128)
-    for first in (0, 9000, 18600, 200000):  # a short gap, a long one
-        chain.push(x[:300], first)
-        chain.set_mask(np.array([True, True, False, True, True]), first + 500)
-        chain.push(x[300:], first + 300)
-        chain.stimulation(first + 6000, 0.01)  # late
-        told.flag(chain.next_bin - 1)
-        chain.window(chain.next_bin - 1, np.zeros((5, 128), np.float32), np.zeros(5, bool))
-    chain.expect_stimulation(209000, 0.1)
-    chain.push(x, 209000)
-names = {one.py_func.__qualname__ for one in kernels if len(one.signatures) != compiled[one.py_func.__qualname__]}
-print(sorted(names))
-"""
-
-
-def test_nothing_is_compiled_while_a_stream_runs() -> None:
-    """The heartbeat ends a process whose decode thread compiles."""
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILES_NOTHING_MORE], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"
-
-
 def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
     x = broadband(0.3, 4)
     _found, decoder = live([(100, UnknownEvent("pause")), *chunks(x, [1000])])
@@ -584,12 +521,6 @@ def test_other_markers_and_faults_of_ours_are_told_apart() -> None:
     broken.step = lambda window, usable: 1 / 0  # type: ignore[method-assign,assignment,return-value]
     _, decoder = live(list(chunks(broadband(0.6, 4), [1000])), broken)
     assert decoder.status().state == "failed"
-
-
-def test_a_normaliser_that_needs_the_whole_session_is_not_served() -> None:
-    chain = replace(QUICK, normaliser=replace(QUICK.normaliser, kind="robust_session"))
-    with pytest.raises(BundleFault, match="needs the whole session"):
-        decoding_settings(manifest(chain=chain), stream())
 
 
 def test_train_length_comes_from_its_pulses() -> None:

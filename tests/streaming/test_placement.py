@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.errors import OperatorFault
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.placement import Placement
 from tests.streaming.fakes import ListSource, MeanDecoder, chunks, stream
 

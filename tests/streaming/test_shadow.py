@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.shadow import LEAST, Seen, Shadow
 from tests.streaming.fakes import ListSource, MeanDecoder, chunks, stream
 from tests.streaming.signal.test_chain import broadband

@@ -15,7 +15,8 @@ from models.onnx_decoder import OnnxDecoder, open_bundle
 from server.bundles import Bundles
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.events import Stimulation
-from streaming.live import LiveDecoder, LiveSettings
+from streaming.live import LiveDecoder
+from streaming.live_status import LiveSettings
 from streaming.predictions import Mode, Prediction
 from streaming.signal.chain import SignalChain
 from streaming.signal.settings import ChainSettings

@@ -21,7 +21,7 @@ import pytest
 
 from streaming.chunk import ArrayMap
 from streaming.events import Report, Stimulation
-from streaming.live import MarkerSeen
+from streaming.live_status import MarkerSeen
 from tests.server import fakes
 from tests.server.page.chromium import PROGRAM, Chromium, Tab
 from tests.server.test_control import Loop
