@@ -10,7 +10,7 @@ from models.errors import BundleFault, Fault
 from models.manifest import Manifest, PrecisionName, ProviderName
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from streaming.chunk import ArrayMap, StreamInfo
-from streaming.live import EXPECT_S
+from streaming.expected import EXPECT_S
 from streaming.matching import decoding_settings
 from streaming.pipeline import Pipeline
 from streaming.signal.settings import NormaliserKind

@@ -231,8 +231,8 @@ class TriggerEngine:
             raise OperatorFault("there is no valid limits file, so nothing may be asked for; name one (docs/safety.md)")
         if to is State.SHADOW or event is Event.CONFIRM:
             self.shadow = Progress(dict(self.real.day_uc))
-            self._armed_at, self._good_since, self._waiting_since = self.now, None, None
-            self._seen.begin()
+            self._armed_at = self.now
+            self.forget()
         self.state, self._next = to, None
         return to
 
@@ -347,7 +347,7 @@ class TriggerEngine:
         self.now, self.state, self._next = now, state, None
 
     def forget(self) -> None:
-        """A late marker withdrew what was decided on: settling, mean and dwell begin anew."""
+        """Settling, mean and dwell begin anew: it was armed, or a late marker withdrew what was decided on."""
         self._good_since = self._waiting_since = None
         self._seen.begin()
 
