@@ -35,9 +35,10 @@ end
 end
 
 function p = known(one)
-% NaN where the probability is null, or a flag other than `overload` stands beside it.
+% NaN where the probability is null, or a flag other than `overload` stands beside it. Without flags there is no cell of
+% words to compare: JSONDECODE makes [] of an empty list too.
 p = NaN;
-if ~isempty(one.probability) && all(strcmp(one.flags, 'overload'))
+if ~isempty(one.probability) && (isempty(one.flags) || all(strcmp(one.flags, 'overload')))
     p = one.probability;
 end
 end

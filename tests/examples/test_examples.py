@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,3 +99,43 @@ def test_what_the_matlab_example_rests_on():
         assert fields <= set(schema["properties"]), name
     paths = set(re.findall(r"/v1/\w+", text))
     assert {"get"} == {method for path in paths for method in ("get",) if method in seen.OPENAPI["paths"][path]}
+
+
+EMPTY = ()  # MATLAB's []
+
+
+def jsondecode(text):
+    """As MATLAB's: null and an empty list become [], a list of texts a cell of them."""
+    fields = json.loads(text)
+    return SimpleNamespace(**{name: EMPTY if value in (None, []) else value for name, value in fields.items()})
+
+
+def strcmp(of, word):
+    """As MATLAB's: one answer for each text of a cell, and false for what is neither text nor cell."""
+    return [one == word for one in of] if isinstance(of, list) else of == word
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ('{"probability": 0.5, "flags": []}', True),
+        ('{"probability": 0.5, "flags": ["overload"]}', True),
+        ('{"probability": 0.5, "flags": ["drift"]}', False),
+        ('{"probability": 0.5, "flags": ["overload", "gap"]}', False),
+        ('{"probability": null, "flags": ["gap"]}', False),
+        ('{"probability": null, "flags": []}', False),
+    ],
+)
+def test_what_the_matlab_example_takes_for_known(text, known):
+    """Its condition, word by word, on what jsondecode makes of a prediction."""
+    matlab = (EXAMPLES / "matlab/read_state.m").read_text()
+    (condition,) = re.findall(r"^p = NaN;\nif (.+)$", matlab, re.MULTILINE)
+    for theirs, ours in (("~", "not "), ("&&", " and "), ("||", " or ")):
+        condition = condition.replace(theirs, ours)
+    words = {
+        "one": jsondecode(text),
+        "isempty": lambda value: value == EMPTY,
+        "strcmp": strcmp,
+        "all": lambda value: all(value) if isinstance(value, list) else value,
+    }
+    assert eval(condition, words) is known
