@@ -16,8 +16,10 @@ from server.cli import evaluate, experiment, journal, offline, serving, session,
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # whichever click typer brings
 
 # what the serving installation leaves out, and the extra that brings it
-EXTRAS = {"torch": "train", "sklearn": "train", "lightning": "train", "onnx": "train", "matplotlib": "train"}
-EXTRAS |= {"pynwb": "files", "neo": "files", "pyxdf": "files", "pyarrow": "files", "onnxruntime": "cpu"}
+EXTRAS = dict.fromkeys(("torch", "lightning", "safetensors", "matplotlib"), "train")
+EXTRAS |= dict.fromkeys(("onnx", "sklearn", "threadpoolctl"), "calibrate")
+EXTRAS |= dict.fromkeys(("pynwb", "hdmf", "h5py", "neo", "pyxdf", "pyarrow"), "files")
+EXTRAS |= {"onnxruntime": "cpu"}
 
 app = typer.Typer(
     help="Reads a Utah array in visual cortex live and predicts whether a stimulation will be perceived.",

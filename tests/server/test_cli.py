@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 import uuid
 import wave
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 
 import pylsl
 import pytest
 
 from models.errors import Fault
-from server.cli import LSL_LOOKS_IN, LSL_SETTINGS, offline, quieten_lsl, run, serving
+from server.cli import EXTRAS, LSL_LOOKS_IN, LSL_SETTINGS, offline, quieten_lsl, run, serving
 from server.journal.writer import Journal
 from server.settings import Settings
 from server.wiring import listen, open_source
@@ -27,6 +30,8 @@ from streaming.sinks.broadband_outlet import broadband_stream_info
 from tests.server.fakes import STREAM
 from tests.streaming.sources.files import counts, write_xdf
 from tests.streaming.sources.test_xdf import chunks, header
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,30 @@ def test_serving_imports_no_training(module):
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("threadpoolctl", ["calibrate", "a.nwb", "--out", "b"], "calibrate"),
+        ("h5py", ["simulate", "--out", "b"], "files"),
+    ],
+)
+def test_a_library_that_is_missing_is_one_line_with_its_extra(missing, arguments, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; from server.cli import run; sys.exit(run({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    said = f"this command needs {missing}; install it with: pip install 'phosphene[{extra}]'"
+    assert done.stderr == f"phosphene: {said}\n"
+
+
+def test_an_extra_brings_what_it_is_named_for():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    comes_with = {"threadpoolctl": "scikit-learn", "h5py": "pynwb", "hdmf": "pynwb"}
+    distributions = metadata.packages_distributions()
+    for package, extra in EXTRAS.items():
+        named = {re.split("[>=]", one)[0] for one in extras[extra]}
+        assert named & {*distributions[package], comes_with.get(package)}, package
 
 
 def test_doctor(capsys):

@@ -17,7 +17,7 @@ from models.bundle import find_bundle, verify, versions
 from models.errors import OperatorFault, RigFault
 from models.onnx_decoder import open_bundle
 from server.bundles import Bundles
-from server.cli import run
+from server.cli import EXTRAS, run
 from streaming.chunk import ArrayMap, StreamInfo
 from streaming.events import Marker, Report, Stimulation
 from streaming.signal.settings import ChainSettings
@@ -225,6 +225,8 @@ def test_a_file_without_mua_is_the_rigs_and_no_bundle_the_operators(parent: Path
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, training.calibrate, training.record; print({'torch', 'lightning'} & set(sys.modules))"
+    only_to_train = {name for name, extra in EXTRAS.items() if extra == "train"}
+    modules = "training.calibrate, training.calibration_table, training.record, training.record_file"
+    code = f"import sys, {modules}; print({only_to_train} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
