@@ -219,10 +219,13 @@ def open_source(settings: Settings) -> Source:
     """The source that the settings name, unopened where it must be waited for.
 
     Raises:
-        OperatorFault: no such recording, no such stream in it, or a word that names no source.
+        OperatorFault: no such recording, no such stream in it, a scale that is not asked for, or a word that names no
+            source.
         RigFault: a recording that cannot be read.
     """
     kind, _, predicate = settings.source.partition(":")
+    if settings.scale_uv is not None and (kind == "lsl" or settings.source == "simulate"):
+        raise OperatorFault(f"source {settings.source!r}: found a scale_uv, expected none: it is for a .wav alone")
     if kind == "lsl" and predicate:
         # a stream of another array is shown and named, not refused: its predictions are null, with the reason
         return LslSource(predicate, event_predicate=settings.events)

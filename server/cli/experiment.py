@@ -11,8 +11,7 @@ from typing import Annotated, get_args
 import typer
 
 from models.errors import OperatorFault
-
-Model = Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")]
+from server.cli.options import Model
 
 
 def experiment(

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from models.errors import OperatorFault
+from server.cli.options import Config, Mode, Model, Participant, Recording, Scale, Stream
 
-Recording = Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")]
 Data = Annotated[list[Path], typer.Argument(help="Recordings, MUA, spike counts (.npz), or folders of them.")]
-Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
-Scale = Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")]
-
-
-class Mode(StrEnum):
-    """The words of streaming.predictions.Mode."""
-
-    continuous = "continuous"
-    evoked = "evoked"
+PRESETS = "paper, base, small, tiny, micro, live, ci, nano or pico."
 
 
 def decode(
     recording: Recording,
     out: Annotated[Path, typer.Option(help="Parquet file, not there yet.")],
-    model: Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")] = None,
+    model: Model = None,
     participant: Annotated[str | None, typer.Option(help="Whose cortex, where the file does not say.")] = None,
     mode: Annotated[Mode, typer.Option(help="A window every hop, or one after each stimulation.")] = Mode.continuous,
     hop_s: Annotated[float, typer.Option(help="Seconds between windows.")] = 0.01,
@@ -76,7 +67,7 @@ def counts(
 def pretrain(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of checkpoints.")],
-    preset: Annotated[str, typer.Option(help="Which network.")] = "live",
+    preset: Annotated[str, typer.Option(help=f"The network: {PRESETS}")] = "live",
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML: [network], [training], [normaliser].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
@@ -96,7 +87,7 @@ def distill(
     teacher: Annotated[Path, typer.Argument(help="Folder or file of `phosphene pretrain`.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the student's checkpoints.")],
-    preset: Annotated[str, typer.Option(help="Which network the student is.")] = "live",
+    preset: Annotated[str, typer.Option(help=f"The student's network: {PRESETS}")] = "live",
     steps: Annotated[int | None, typer.Option(min=1, help="End after so many steps.")] = None,
     settings: Annotated[Path | None, typer.Option(help="TOML: [network], [distillation].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out ended.")] = False,
@@ -179,13 +170,16 @@ def certify(
     out: Annotated[Path, typer.Option(help="HTML file, not there yet; its numbers as JSON beside it.")],
     minutes: Annotated[float, typer.Option(min=0.1, help="How long the loop runs.")] = 10.0,
     source: Annotated[str | None, typer.Option(help="lsl:PREDICATE of the amplifier. [a simulated sender]")] = None,
-    participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
-    model: Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, as `serve` takes it.")] = None,
+    participant: Participant = None,
+    model: Model = None,
+    config: Config = None,
     subscribers: Annotated[int, typer.Option(min=1, max=500, help="Clients; the first is timed.")] = 10,
 ) -> None:
-    """Run the whole loop on this rig for a while, and write a dated report of the latencies that it holds."""
-    from server.bench.certify import certify
+    """Run the whole loop on this rig for a while, and write a dated report of the latencies that it holds.
+
+    Exit status 1 where something was lost, memory grew, or none of the deadlines is held.
+    """
+    from server.bench.certify import certify, sound
 
     given = {"--participant": participant, "--model": model, "--config": config}
     options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
@@ -193,6 +187,8 @@ def certify(
     for one in found["verdicts"]:
         print(f"{'holds' if one['holds'] else 'DOES NOT HOLD':<14}{one['what']}: {one['found']}")
     print(f"written: {out}")
+    if not sound(found["verdicts"]):
+        raise typer.Exit(1)
 
 
 def soak(

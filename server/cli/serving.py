@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from enum import StrEnum
@@ -11,12 +10,22 @@ from typing import Annotated
 
 import typer
 
-Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags and PHOSPHENE__… come before it.")]
-Port = Annotated[int | None, typer.Option(help="TCP port on 127.0.0.1.")]
+from server.cli.options import (
+    Config,
+    Mode,
+    Model,
+    Participant,
+    Precision,
+    Provider,
+    Recording,
+    Scale,
+    Session,
+    Stream,
+    set_at_signal,
+)
+
+Port = Annotated[int | None, typer.Option(help="TCP port. [8000]")]
 Seed = Annotated[int, typer.Option(min=0, help="Which simulated participant.")]
-Model = Annotated[str | None, typer.Option(help="NAME[@VERSION] of a bundle.")]
-Stream = Annotated[str | None, typer.Option(help="Which signal, where the file holds several.")]
-Scale = Annotated[float | None, typer.Option(help="Microvolts per count, where the file does not say.")]
 
 
 class Protocol(StrEnum):
@@ -41,27 +50,6 @@ class Level(StrEnum):
     B = "B"
 
 
-class Mode(StrEnum):
-    """The words of streaming.predictions.Mode."""
-
-    continuous = "continuous"
-    evoked = "evoked"
-
-
-class Provider(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
-    tensorrt = "tensorrt"
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
-
-
 def serve(
     source: Annotated[
         str | None, typer.Option(help="lsl:PREDICATE, a recording, or simulate. [lsl:name='UtahArray']")
@@ -72,8 +60,8 @@ def serve(
     model: Model = None,
     provider: Annotated[Provider | None, typer.Option(help="What runs the bundle; this or nothing. [cpu]")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of its numbers. [auto]")] = None,
-    participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
-    session: Annotated[str | None, typer.Option(help="Name of the session, where the stream does not say.")] = None,
+    participant: Participant = None,
+    session: Session = None,
     limits: Annotated[
         Path | None, typer.Option(help="TOML file of what may ever be asked for (docs/safety.md); without it, nothing.")
     ] = None,
@@ -136,7 +124,8 @@ def simulate(
     session: Annotated[int, typer.Option(min=0, help="Which session of the day.")] = 0,
     rate_hz: Annotated[int, typer.Option(help="Samples per second and channel.")] = 30_000,
     triggers: Annotated[
-        str | None, typer.Option(help="Name of the trigger stream to obey. [the contract's and the simulated one's]")
+        str | None,
+        typer.Option(help="Name of the trigger stream to obey. [PhospheneTriggers and PhospheneTriggersSimulated]"),
     ] = None,
     faults: Annotated[bool, typer.Option(help="Dead and shorted electrodes, lost packets.")] = False,
     seconds: Annotated[float, typer.Option(min=0, help="End after so long.")] = float("inf"),
@@ -162,13 +151,13 @@ def simulate(
     obeys = TRIGGERS if triggers is None else f"name='{triggers}'"
     rig = SimulatedRig(settings, protocol.value, name, events, obeys, given=given)
     stop = threading.Event()
-    _set_at_signal(stop)
+    set_at_signal(stop)
     rig.run(stop, seconds)
     rig.close()
 
 
 def replay(
-    recording: Annotated[Path, typer.Argument(help="NWB, .ns5/.ns6 or XDF.")],
+    recording: Recording,
     name: Annotated[str, typer.Option(help="Name of the broadband stream.")] = "UtahArray",
     events: Annotated[str, typer.Option(help="Name of the event stream.")] = "StimEvents",
     speed: Annotated[float, typer.Option(help="1 is real time.")] = 1.0,
@@ -183,16 +172,10 @@ def replay(
     stop = threading.Event()
 
     def began(lsl_time: float) -> None:
-        _set_at_signal(stop)  # until here Ctrl-C breaks off, however long a file takes to open
+        set_at_signal(stop)  # until here Ctrl-C breaks off, however long a file takes to open
         print(f"{name}: sample 0 at LSL time {lsl_time!r}", file=sys.stderr, flush=True)
 
     replay(recording, name, speed, loop, stop, stream, scale_uv, events, wait, began=began)
-
-
-def _set_at_signal(stop: threading.Event) -> None:
-    """From now on Ctrl-C and SIGTERM set `stop`."""
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: stop.set())
 
 
 def doctor(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from models.errors import OperatorFault
-from server.cli import serving
+from server.cli.options import Participant, Session, set_at_signal
 
 
 def record(
@@ -18,8 +18,8 @@ def record(
     source: Annotated[str, typer.Option(help="lsl:PREDICATE of the broadband stream.")] = "lsl:name='UtahArray'",
     events: Annotated[str, typer.Option(help="LSL predicate of the event stream.")] = "name='StimEvents'",
     broadband: Annotated[bool, typer.Option("--broadband", help="Keep the raw samples too: 350 MB a minute.")] = False,
-    participant: Annotated[str | None, typer.Option(help="Who is connected, where the stream does not say.")] = None,
-    session: Annotated[str | None, typer.Option(help="Name of the session, where the stream does not say.")] = None,
+    participant: Participant = None,
+    session: Session = None,
     seconds: Annotated[float, typer.Option(min=2, help="End after so long; else at Ctrl-C.")] = float("inf"),
     recover: Annotated[
         Path | None, typer.Option(help="Make the file of S.nwb.part, which a broken recording left.")
@@ -41,7 +41,7 @@ def record(
 
     assert out is not None
     stop = threading.Event()
-    serving._set_at_signal(stop)
+    set_at_signal(stop)
     lsl = LslSource(predicate, event_predicate=events)
     print(f"waiting for {lsl.looking_for}; Ctrl-C ends", file=sys.stderr, flush=True)
     try:

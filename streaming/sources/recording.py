@@ -33,10 +33,11 @@ def open_recording(
 ) -> RecordingSource:
     """A recording as a source. `pace` 1 is real time, N is N times, None as fast as possible.
 
-    `stream` chooses where a file holds several; `scale_uv` (microvolts per count) is for files that do not say.
+    `stream` chooses where a file holds several; `scale_uv` (microvolts per count) is for .wav, which does not say.
 
     Raises:
-        OperatorFault: no such file, no such stream, or the reader of its format is not installed.
+        OperatorFault: no such file, no such stream, a scale for a file that says its own, or the reader of its format
+            is not installed.
         RigFault: not a recording, truncated, empty, without electrodes, of unknown unit, or not broadband.
     """
     if pace is not None and not pace > 0:
@@ -56,6 +57,8 @@ def read_recording(path: Path, stream: str | None = None, scale_uv: float | None
     path = Path(path)
     if not path.exists():
         raise OperatorFault(f"{path}: no such file or directory; give the path of a recording")
+    if scale_uv is not None and path.suffix.lower() != ".wav":
+        raise OperatorFault(f"{path}: found --scale-uv {scale_uv:g}, expected none: all but .wav say their own unit")
     recording: Recording
     match path.suffix.lower():
         case ".nwb":

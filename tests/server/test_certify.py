@@ -52,8 +52,9 @@ def test_a_histogram_of_nothing_is_refused() -> None:
 def test_a_rig_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole loop in processes of its own, for a few seconds."""
     out = tmp_path / "rig.html"
-    assert run(["certify", "--minutes", "0.1", "--out", str(out), "--subscribers", "2"]) == 0
+    status = run(["certify", "--minutes", "0.1", "--out", str(out), "--subscribers", "2"])
     found = json.loads(out.with_suffix(".json").read_text())
+    assert status == (0 if certificate.sound(found["verdicts"]) else 1), "a busy machine may lose a window"
     seen = found["measured"]
     assert seen["windows"] > 400
     assert seen["hop_ms"] == pytest.approx(10, abs=0.01)
@@ -90,6 +91,21 @@ def test_what_was_not_decoded_is_counted_by_what_kept_it() -> None:
     verdicts = certificate._verdicts(seen, {"sample to frame": np.array([2.0])})
     (one,) = [each for each in verdicts if each["what"] == "windows decoded"]
     assert (one["found"], one["holds"]) == ("90.000 %; 100 not: blanking 70, channels 30", False)
+    assert not certificate.sound(verdicts)
+
+
+def test_which_deadline_is_held_is_the_answer_and_that_none_is_fails() -> None:
+    seen = {
+        "share_of_windows": 1.0,
+        "not_decoded": {},
+        "source": {"lost_samples": 0},
+        "dropped_by_client": 0,
+        "memory_mib": {"grown": 0.0},
+    }
+    for ms, holds in ((1.0, True), (9.0, True), (60.0, False)):
+        assert certificate.sound(certificate._verdicts(seen, {"sample to frame": np.array([ms])})) is holds
+    lost = seen | {"source": {"lost_samples": 1}}
+    assert not certificate.sound(certificate._verdicts(lost, {"sample to frame": np.array([1.0])}))
 
 
 def test_a_service_with_a_problem_is_not_certified() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pylsl
 import pytest
 
-from models.errors import Fault
+from models.errors import Fault, OperatorFault
 from server.cli import EXTRAS, LSL_LOOKS_IN, LSL_SETTINGS, offline, quieten_lsl, run, serving
 from server.journal.writer import Journal
 from server.settings import Settings
@@ -86,6 +86,9 @@ def test_serve_opens_what_a_recording_does_not_say(tmp_path):
     with pytest.raises(Fault, match="--scale-uv"):
         open_source(Settings(source=str(path)))
     assert open_source(Settings(source=str(path), scale_uv=0.25)).info.n_channels == 2
+    for live in ("lsl:name='UtahArray'", "simulate"):
+        with pytest.raises(OperatorFault, match="found a scale_uv, expected none"):
+            open_source(Settings(source=live, scale_uv=0.25))
 
 
 def test_port_in_use_is_one_line(capsys):

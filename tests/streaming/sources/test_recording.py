@@ -170,6 +170,13 @@ def test_wav_needs_its_unit(tmp_path: Path) -> None:
     np.testing.assert_allclose(samples[:, 0], data * 0.195, rtol=1e-5)
 
 
+def test_a_unit_for_a_file_that_says_its_own_is_refused(tmp_path: Path) -> None:
+    for name in ("a.nwb", "a.xdf", "a.ns6", "open-ephys"):
+        (tmp_path / name).touch()
+        with pytest.raises(OperatorFault, match=rf"{name}: found --scale-uv 0.195, expected none"):
+            open_recording(tmp_path / name, scale_uv=0.195)
+
+
 def _text(path: Path) -> None:
     path.write_text("a diary, not a recording\n" * 100)
 
@@ -233,7 +240,7 @@ def test_what_is_no_recording_is_one_clear_error(tmp_path: Path, make, file: str
     path = tmp_path / file
     make(path)
     with pytest.raises(RigFault) as fault:
-        open_recording(path, scale_uv=1.0)
+        open_recording(path, scale_uv=1.0 if path.suffix == ".wav" else None)
     message = str(fault.value)
     assert words in message
     assert str(path) in message
