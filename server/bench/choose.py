@@ -53,14 +53,16 @@ def budget_ms(text: str) -> float:
     return float(found[1])
 
 
-def choose(budget: float, repository: Path, provider: ProviderName = "cpu") -> dict[str, Any]:
+def choose(
+    budget: float, repository: Path, provider: ProviderName = "cpu", precision: PrecisionName | None = None
+) -> dict[str, Any]:
     """Every bundle's point, the rest of the way, and the choice: the most accurate whose p99 and the rest's together
-    keep the `budget` in milliseconds.
+    keep the `budget` in milliseconds. In every precision that the provider runs, or in the one that is named.
 
     Raises:
         OperatorFault: no bundle that can be opened here.
     """
-    opened, left_out = _opened(repository, provider)
+    opened, left_out = _opened(repository, provider, precision)
     if not opened:
         raise OperatorFault(f"{repository}: found no bundle that runs here: {'; '.join(left_out) or 'it is empty'}")
     points = _timed(opened)
@@ -100,7 +102,7 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def _opened(
-    repository: Path, provider: ProviderName
+    repository: Path, provider: ProviderName, precision: PrecisionName | None
 ) -> tuple[list[tuple[Manifest, PrecisionName, OnnxDecoder]], list[str]]:
     opened, left_out = [], []
     names = sorted(entry.name for entry in repository.iterdir() if versions(repository, entry.name))
@@ -111,9 +113,9 @@ def _opened(
         except BundleFault as fault:
             left_out.append(str(fault))
             continue
-        for precision in manifest.precisions:
+        for each in manifest.precisions if precision is None else (precision,):
             try:
-                opened.append((manifest, precision, open_bundle(path, provider, precision)))
+                opened.append((manifest, each, open_bundle(path, provider, each)))
             except Fault as fault:
                 left_out.append(str(fault))
     return opened, left_out

@@ -38,20 +38,26 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "arrays": lambda seconds: arrays.arrays(),
     "hang": lambda seconds: hang.hang(),
     "peers": lambda seconds: peers.peers(seconds),
-    "large": lambda seconds: large.large(),
+    "large": lambda seconds: large.large(held_s=max(seconds, large.HELD_S)),
 }
+ANYHOW = {"scale": scale.scale, "hop-1ms": scale.hop_1ms}  # by whatever provider and precision is asked for
 NEEDS_TRAIN = {"mua", "loader", "training", "large", "scale", "hop-1ms"}
 UNASKED = [row for row in ROWS if row not in ("peers", "large")]  # the others take what not every machine has
 
 
-def bench(rows: list[str], seconds: float, out: Path | None, with_peers: bool = False) -> dict[str, Any]:
+def bench(
+    rows: list[str], seconds: float, out: Path | None, with_peers: bool = False, run: scale.Run | None = None
+) -> dict[str, Any]:
     """Run the rows that are named, or those of UNASKED, and those `with_peers`; print them, and write them to `out`.
+    `run`: the provider and the precision of ANYHOW.
 
     Raises:
-        OperatorFault: no such row, or an output that exists.
+        OperatorFault: no such row, one that runs in its own way alone, or an output that exists.
     """
     if unknown := [row for row in rows if row not in ROWS]:
         raise OperatorFault(f"bench: no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    if run is not None and (not rows or with_peers or not ANYHOW.keys() >= set(rows)):
+        raise OperatorFault(f"bench: --provider and --precision are for {', '.join(ANYHOW)}; name of these alone")
     if out is not None and out.exists():
         raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
     console = Console(stderr=True)
@@ -60,7 +66,7 @@ def bench(rows: list[str], seconds: float, out: Path | None, with_peers: bool = 
     for row in [*asked, *(["peers"] if with_peers and "peers" not in asked else [])]:
         try:
             with console.status(row):
-                found["rows"][row] = ROWS[row](seconds)
+                found["rows"][row] = ROWS[row](seconds) if run is None else ANYHOW[row](seconds, run)
                 drawn = found["rows"][row].pop("svg", None)
         except ImportError as missing:
             if rows or row not in NEEDS_TRAIN:

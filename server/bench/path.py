@@ -25,12 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pylsl import local_clock
 
+from models.bundle import find_bundle, read_manifest
 from models.errors import OperatorFault
 from server.bench.client import Client
 from server.bench.histogram import histogram
 from server.bench.measure import NoiseFloor, cpu_s, memory_mib, percentiles
 from server.running import child, free_port, status, wait_for
+from server.settings import load
 from streaming.participant.settings import N_ELECTRODES
+from streaming.signal.settings import BIN_RATE_HZ
 
 STAGES = ("signal", "queue", "inference", "total")
 LOST = ("lost_samples", "gaps", "backlog_samples", "reconnects")
@@ -40,15 +43,25 @@ TELL = 100  # frames
 
 
 def path(seconds: float = 60.0, subscribers: int = 1) -> dict[str, Any]:
-    """Milliseconds from the newest sample to the frame at one client, while `subscribers` in all are served."""
+    """Milliseconds from the newest sample to the frame at one client, while `subscribers` in all are served; beside
+    them what no computer makes shorter, the delay of the signal chain and the window."""
     with ExitStack() as stack:
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
         produce(stack, name)
         process = serve_process(stack, name, port)
         wait_for(lambda: status(port).get("state") == "running", 60.0)
+        waits = inherent_ms(status(port))
         found, ms, _ = watch(port, process.pid, seconds, subscribers)
     shown = {each: ms[each] for each in ("sample to frame", "inference", "noise floor")}
-    return found | {"svg": histogram(shown, f"{found['windows']} windows in {seconds:g} s")}
+    return found | waits | {"svg": histogram(shown, f"{found['windows']} windows in {seconds:g} s")}
+
+
+def inherent_ms(about: dict[str, Any]) -> dict[str, float]:
+    """Of a running service, by its status: how late filters and half a bin make the envelope, and how long it takes
+    until a window holds nothing of the time before."""
+    manifest = read_manifest(find_bundle(load(None).bundles, about["model"]))
+    window_s = manifest.input.bins / BIN_RATE_HZ
+    return {"signal_delay_ms": about["signal_delay_s"] * 1e3, "window_ms": window_s * 1e3}
 
 
 def rest_of_the_path(seconds: float) -> dict[str, float]:

@@ -18,7 +18,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from models.bundle import PrecisionName, ProviderName
 from models.errors import RigFault
+from models.onnx_decoder import open_bundle
 from server.bench.measure import NoiseFloor
 from server.bench.path import Watched, produce, serve_process, watch
 from server.bench.producer import CHUNK
@@ -28,6 +30,8 @@ LSL_CHANNELS = (96, 256, 1024)
 PATHS = ((96, 96), (256, 96), (1024, 96))  # channels, and how many of them the encoder looks at
 STARTS_S = 90.0
 HOP_S = 0.001  # the shortest
+Run = tuple[ProviderName, PrecisionName]
+RUN: Run = ("cpu", "int8")
 
 
 def lsl_in(seconds: float = 60.0) -> dict[str, Any]:
@@ -48,20 +52,21 @@ def lsl_in(seconds: float = 60.0) -> dict[str, Any]:
     return found
 
 
-def scale(seconds: float = 60.0) -> dict[str, Any]:
+def scale(seconds: float = 60.0, run: Run = RUN) -> dict[str, Any]:
     """Milliseconds from newest sample to frame with more channels, encoder `live`, hop 10 ms.
 
     Raises:
         ImportError: torch is not installed.
+        OperatorFault: this machine cannot run it so.
     """
-    return {"unit": "ms"} | {
-        f"{channels} channels, {looks_at} looked at": _watched(seconds, 0.01, "live", channels, looks_at).told
+    return {"unit": "ms", "run": " ".join(run)} | {
+        f"{channels} channels, {looks_at} looked at": _watched(run, seconds, 0.01, "live", channels, looks_at).told
         for channels, looks_at in PATHS
     }
 
 
-def hop_1ms(seconds: float = 60.0) -> dict[str, Any]:
-    """The same with a window every millisecond, 96 channels, the smallest preset in int8. Raises as `scale`.
+def hop_1ms(seconds: float = 60.0, run: Run = RUN) -> dict[str, Any]:
+    """The same with a window every millisecond, 96 channels, the smallest preset. Raises as `scale`.
 
     A push of the sender is one window. It came on time where it was no more than half a hop later than the earliest of
     all would have it: a sender that was not given the processor is no fault of the decoder's.
@@ -69,11 +74,15 @@ def hop_1ms(seconds: float = 60.0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pushes = Path(folder) / "pushes"
         np.zeros(round((seconds + STARTS_S) * 1000)).tofile(pushes)
-        told, _, last_samples = _watched(seconds, HOP_S, "pico", 96, 96, pushes)
+        told, _, last_samples = _watched(run, seconds, HOP_S, "pico", 96, 96, pushes)
         stamps = np.array(np.memmap(pushes, np.float64, "r"))
     decoded = (last_samples + 1) // CHUNK - 1
     on_time, share = of_those_on_time(stamps[decoded[0] : decoded[-1] + 1], decoded - decoded[0])
-    return {"unit": "ms", "preset": "pico"} | told | {"windows_on_time": on_time, "share_of_those_on_time": share}
+    return (
+        {"unit": "ms", "run": " ".join(run), "preset": "pico"}
+        | told
+        | {"windows_on_time": on_time, "share_of_those_on_time": share}
+    )
 
 
 def of_those_on_time(stamps: NDArray[np.float64], decoded: NDArray[np.int64]) -> tuple[int, float]:
@@ -87,18 +96,21 @@ def of_those_on_time(stamps: NDArray[np.float64], decoded: NDArray[np.int64]) ->
 
 
 def _watched(
-    seconds: float, hop_s: float, preset: str, channels: int, looks_at: int, pushes: Path | None = None
+    run: Run, seconds: float, hop_s: float, preset: str, channels: int, looks_at: int, pushes: Path | None = None
 ) -> Watched:
     from training.random_bundle import write_random
 
+    provider, precision = run
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_random(
-            folder / "bundles", preset, ("float32", "int8"), channels, looks_at if looks_at < channels else None
-        )
+        some = looks_at if looks_at < channels else None
+        path, _ = write_random(folder / "bundles", preset, tuple({"float32": 0, precision: 0}), channels, some)
+        open_bundle(path, provider, precision)  # what this machine cannot run is said here
         config = folder / "bench.toml"
         config.write_text(
-            f"model = '{preset}'\nbundles = '{folder / 'bundles'}'\nhop_s = {hop_s}\nprecision = 'int8'\n"
+            f"model = '{preset}'\nbundles = '{folder / 'bundles'}'\nhop_s = {hop_s}\n"
+            f"provider = '{provider}'\nprecision = '{precision}'\n"
         )
         name, port = f"PhospheneBench-{os.getpid()}-{channels}", free_port()
         produce(stack, name, channels, pushes)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.errors import OperatorFault
-from server.cli.options import Config, Mode, Model, Participant, Recording, Scale, Stream
+from server.cli.options import (
+    Config,
+    Mode,
+    Model,
+    Participant,
+    Precision,
+    Provider,
+    Recording,
+    Scale,
+    Stream,
+)
+
+if TYPE_CHECKING:
+    from models.bundle import PrecisionName, ProviderName
 
 Data = Annotated[list[Path], typer.Argument(help="Recordings, MUA, spike counts (.npz), or folders of them.")]
 PRESETS = "paper, base, small, tiny, micro, live, ci, nano or pico."
@@ -134,18 +147,30 @@ def bench(
         str | None, typer.Option(help="Instead: which bundle decodes best within so long on this machine, as 5ms.")
     ] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder of bundles to choose from. [those of serve]")] = None,
+    provider: Annotated[
+        Provider | None, typer.Option(help="Of the rows scale and hop-1ms, and of --choose. [cpu]")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the same. [int8, float32 on a GPU; for --choose all]")
+    ] = None,
     peers: Annotated[bool, typer.Option("--peers", help="The same by ezmsg, mne-lsl, torch, too.")] = False,
 ) -> None:
     """Measure each stage and the whole path on this machine, beside its noise floor."""
     from server.bench.main import bench
 
+    on: ProviderName = provider.value if provider else "cpu"
+    kind: PrecisionName | None = None if precision is None or precision is Precision.auto else precision.value
     if choose is not None:
-        _choose(choose, bundles, out)
+        _choose(choose, bundles, out, on, kind)
         return
-    bench(rows or [], seconds, out, peers)
+    asked = provider is not None or precision is not None
+    run = (on, kind or ("int8" if on == "cpu" else "float32")) if asked else None
+    bench(rows or [], seconds, out, peers, run)
 
 
-def _choose(budget: str, bundles: Path | None, out: Path | None) -> None:
+def _choose(
+    budget: str, bundles: Path | None, out: Path | None, provider: ProviderName, precision: PrecisionName | None
+) -> None:
     import orjson
 
     from server.bench.choose import budget_ms, choose, sentence
@@ -154,7 +179,7 @@ def _choose(budget: str, bundles: Path | None, out: Path | None) -> None:
     ms = budget_ms(budget)
     if out is not None and out.exists():
         raise OperatorFault(f"{out}: exists already and is never overwritten; choose another --out")
-    found = choose(ms, bundles or load(None).bundles)
+    found = choose(ms, bundles or load(None).bundles, provider, precision)
     for one in found["points"]:
         accuracy = "–" if one["balanced_accuracy"] is None else f"{one['balanced_accuracy']:.1f} %"
         print(

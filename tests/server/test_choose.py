@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import OperatorFault
+from models.runtime import ort
 from server.bench import choose as choosing
 from server.bench.choose import Point, best, budget_ms, choose, sentence
 from server.cli import run
@@ -62,6 +63,14 @@ def test_a_repository_is_measured(repository: Path, tmp_path: Path, capsys: pyte
     found: Any = __import__("json").loads(out.read_text())
     assert found["chosen"]["interval"] == [60.0, 66.0]
     assert len(found["points"]) == 2
+
+
+def test_one_precision_is_measured_alone_and_another_provider_asked(repository: Path) -> None:
+    assert [one["precision"] for one in choose(50.0, repository, precision="float32")["points"]] == ["float32"]
+    assert run(["bench", "--choose", "50ms", "--bundles", str(repository), "--precision", "int8"]) == 0
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        with pytest.raises(OperatorFault, match="asked for cuda"):
+            choose(50.0, repository, "cuda")
 
 
 def test_none_is_said_with_what_stands_in_the_way(repository: Path) -> None:
