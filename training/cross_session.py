@@ -13,6 +13,9 @@ the floor is read together with the rank of the embeddings (`ranks`).
 Sigmoid loss: Zhai et al., ICCV 2023 (arXiv 2303.15343). Its bias of -10 is for batches in which almost every pair is
 a negative; here almost every pair is a positive, so b is set once, on the first batch, to where the loss starts from
 what the pairs' shares alone would give.
+
+Not here: a register as the embedding, in the place of the pooled tokens; and like states alone as positives, in the
+place of all pairs of other sessions. What the loss does without them is in docs/evaluation.md.
 """
 
 from __future__ import annotations

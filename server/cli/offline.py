@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -159,7 +159,8 @@ def bench(
     from server.bench.main import bench
 
     on: ProviderName = provider.value if provider else "cpu"
-    kind: PrecisionName | None = None if precision is None or precision is Precision.auto else precision.value
+    word: Literal["auto"] | PrecisionName = precision.value if precision else "auto"
+    kind = None if word == "auto" else word
     if choose is not None:
         _choose(choose, bundles, out, on, kind)
         return
