@@ -6,13 +6,13 @@ service itself does in real time is told in the same words by live_session.py.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
+from streaming.favour import LEAST_ODDS
 from streaming.limits import Limits, Pattern
 from streaming.participant import draws
 from streaming.participant.session import Session
@@ -136,6 +136,12 @@ def _carry_out(rig: Rig, number: int, trigger: Trigger) -> Row:
     )
 
 
+def log_odds(probability: float) -> float:
+    """Within the engine's bounds, so that a window that is sure of itself has some too."""
+    bounded = min(max(probability, LEAST_ODDS), 1 - LEAST_ODDS)
+    return math.log(bounded / (1 - bounded))
+
+
 def mean_odds(seen: list[tuple[float, float | None]], smoothing_s: float) -> Iterator[tuple[float, float | None]]:
     """(seconds, probability) → (seconds, running mean of the log odds), as the engine smooths them; None begins anew.
     For figures and for calibration: what decides is the engine's own."""
@@ -145,8 +151,8 @@ def mean_odds(seen: list[tuple[float, float | None]], smoothing_s: float) -> Ite
         if probability is None:
             mean = None
         else:
-            odds = float(np.log(probability / (1 - probability)))
-            keep = 0.0 if mean is None or smoothing_s == 0 else float(np.exp(-(seconds - before) / smoothing_s))
+            odds = log_odds(probability)
+            keep = 0.0 if mean is None or smoothing_s == 0 else math.exp(-(seconds - before) / smoothing_s)
             mean = odds if mean is None else odds + keep * (mean - odds)
         before = seconds
         yield seconds, mean

@@ -21,8 +21,7 @@ from sklearn.metrics import roc_auc_score
 from models.decoder import Decoded, Decoder
 from models.errors import OperatorFault
 from models.manifest import Manifest
-from streaming.favour import LEAST_ODDS
-from training.closed_loop import Rig, mean_odds
+from training.closed_loop import Rig, log_odds, mean_odds
 
 LEAST_TRIALS = 20
 BLANK_FROM_S = 0.0005  # before the onset: the last window that counts ends before it
@@ -55,8 +54,7 @@ class Recalibration:
 
     def after(self, p: float) -> float:
         """A probability of the bundle's, recalibrated."""
-        p = min(max(p, LEAST_ODDS), 1 - LEAST_ODDS)
-        return float(_sigmoid(self.slope * math.log(p / (1 - p)) + self.offset))
+        return float(_sigmoid(self.slope * log_odds(p) + self.offset))
 
     def before(self, p: float) -> float:
         """The bundle's probability that is recalibrated to `p`."""
@@ -77,7 +75,7 @@ def before_trials(rig: Rig, seconds: float, smoothing_s: float) -> list[BeforeTr
     for one in rig.session.participant.delivered:
         last = int(np.searchsorted(times, one.onset_sample / rate - BLANK_FROM_S, side="right")) - 1
         if last >= 0 and (probability := seen[last][1]) is not None and (mean := means[last]) is not None:
-            found.append(BeforeTrial(math.log(probability / (1 - probability)), mean, one.perceived))
+            found.append(BeforeTrial(log_odds(probability), mean, one.perceived))
     return found
 
 

@@ -19,6 +19,7 @@ from models.errors import OperatorFault
 from models.onnx_decoder import open_bundle
 from server.cli import run
 from server.settings import PACKAGED
+from streaming.favour import Favour
 from streaming.limits import read_limits
 from streaming.participant.level_a import LevelA
 from streaming.participant.participant import Participant
@@ -179,6 +180,18 @@ def test_mean_odds_are_the_engines_own() -> None:
     assert means[1] == pytest.approx(keep * odds[0] + (1 - keep) * odds[1])
     assert means[9] is None
     assert means[10] == pytest.approx(odds[10])
+
+
+@pytest.mark.parametrize("smoothing_s", [0.0, 0.5])
+@pytest.mark.parametrize("sure", [0.0, 1.0])
+def test_a_window_that_is_sure_of_itself_has_the_engines_log_odds(sure: float, smoothing_s: float) -> None:
+    """A float32 logit above 17 is a probability of exactly 1."""
+    engine = Favour(0.7, 0.6, 1000 * smoothing_s)
+    seen = [(0.04 * k, p) for k, p in enumerate((0.6, sure, sure, 0.4))]
+    for (seconds, mean), (_, p) in zip(mean_odds(seen, smoothing_s), seen, strict=True):
+        assert mean is not None
+        engine.push(None, p, round(1000 * seconds))
+        assert 1 / (1 + math.exp(-mean)) == pytest.approx(engine.probability, abs=2e-6)
 
 
 def test_recalibration_finds_slope_and_offset_and_refuses_what_cannot_be_calibrated() -> None:
