@@ -5,6 +5,7 @@ Without a limits file there is no device and nothing can be armed; the gate is t
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import threading
@@ -239,14 +240,15 @@ def _device_lock(spec: str) -> Callable[[], None]:
 
 
 def _resolved(where: str) -> str:
-    """One spelling for one address; `localhost:5005` is where `127.0.0.1:5005` is. What cannot be resolved is refused
-    by whoever opens it."""
+    """One spelling for one address; `localhost:5005` is where `127.0.0.1:5005` is, and whoever listens at `[::]` hears
+    `[::1]:5005`, too. What cannot be resolved is refused by whoever opens it."""
     host, _, port = where.rpartition(":")
     try:
         address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0][4]
     except (OSError, ValueError):
         return where
-    return ":".join(str(part) for part in address[:2])
+    found = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    return f"{'localhost' if found.is_loopback else found}:{int(port)}"
 
 
 def _journal(path: Path, run: Fields, limits: Limits | None, steps: tuple[float, float]) -> Journal:

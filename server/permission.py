@@ -19,12 +19,12 @@ from server.origins import CHANGING, DISARM, decodes
 from server.problems import problem
 from server.rates import Rates
 from server.roles import methods, needed
+from server.wire import EXTENSION, LEAVES_S
 
 log = logging.getLogger("phosphene")
 
 CONTROLS_PER_S, CONTROLS_AT_ONCE = 20.0, 40  # of one token, or of one address; the page's lease takes 2 a second
 UNTOLD = "/v1/trigger/heartbeat"  # twice a second
-CLOSES_S = 0.5
 
 
 Refusal = tuple[int, str, Mapping[str, str]]  # status, sentence, headers
@@ -108,8 +108,8 @@ class PermissionGuard:
                     ended.cancel()
                 log.warning("closed a WebSocket of %s, whose token or login does not hold any more", caller.token.name)
                 close = {"type": "websocket.close", "code": 1008, "reason": "the token does not hold any more"}
-                with contextlib.suppress(TimeoutError, RuntimeError, OSError):  # one that does not read hears no reason
-                    await asyncio.wait_for(send(close), CLOSES_S)
+                with contextlib.suppress(RuntimeError, OSError):  # it has gone
+                    await _closed(close, scope, send)
                 return {"type": "websocket.disconnect", "code": 1008}
 
             await self._app(scope, receive_or_end, send)
@@ -119,6 +119,15 @@ def too_many(wait_s: float) -> Refusal:
     """The answer to yet another token that does not hold. One that does always passes: nobody can lock others out."""
     detail = "found too many tokens from this address that do not hold; look for the program that sends an old one"
     return 429, detail, {"Retry-After": f"{wait_s:.0f}"}
+
+
+async def _closed(close: Message, scope: Scope, send: Send) -> None:
+    """Says why, to a client that reads; one that does not is cut off."""
+    try:
+        await asyncio.wait_for(send(close), LEAVES_S)
+    except TimeoutError:
+        if wire := scope.get("extensions", {}).get(EXTENSION):
+            wire.cut_off()
 
 
 def _address(scope: Scope) -> str:

@@ -6,7 +6,8 @@ all: here they are framed once and handed to each transport. `Wire` is uvicorn's
 application; where another server runs it, everything goes through ASGI as before.
 
 A socket that does not take what it is given is left alone until it is empty again. So a client that does not read costs
-the service one frame, and the kernel what SEND_BYTES allows: what it then reads is not older than that.
+the service one frame, and the kernel what SEND_BYTES allows: what it then reads is not older than that. To close such a
+socket would be to wait, for ever, until it is empty: where it has to end, it is cut off.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from websockets.frames import Frame, Opcode
 EXTENSION = "phosphene.wire"
 SEND_BYTES = 64 * 2**10  # Linux doubles it for its own bookkeeping
 TURN = 16  # frames to one client before others come
+LEAVES_S = 0.5  # for the client to read what waits, and with it why this is the end
 
 
 class Wire(WebSocketsSansIOProtocol):
@@ -51,6 +53,19 @@ class Wire(WebSocketsSansIOProtocol):
         self._waits = False
         if self.on_writable is not None:
             self.on_writable()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()  # nothing where it is closed already
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(LEAVES_S, self.cut_off)
+
+    def cut_off(self) -> None:
+        """End it now if something waits for the client to read."""
+        if self._waits:
+            self.transport.abort()
 
     @property
     def full(self) -> bool:

@@ -181,9 +181,17 @@ def _input(seen: Evidence, heard: Rows) -> Iterator[Verdict]:
             inhibited.append(float(during[-1] - one.began) if len(during) else 0.0)
     yield from _all_within("a source that is silent inhibits", inhibited, INHIBITED_S)
     ages = heard["total_ms"][heard["vouched"] > 0]
-    stale = int(np.count_nonzero(ages > STALE_MS))
+    stale = sum(
+        ages[k] > STALE_MS + _machine_late_ms(seen, vouched[k], ages[k]) for k in np.flatnonzero(ages > STALE_MS)
+    )
     oldest = float(ages.max()) if len(ages) else float("nan")
     yield _verdict("backlog decoded as now", f"{stale} of {len(ages)}, the oldest {oldest:.0f} ms old", stale == 0)
+
+
+def _machine_late_ms(seen: Evidence, arrived: float, ms: float) -> float:
+    """How late the machine itself was, at worst, in the `ms` before something arrived."""
+    at, late_ms = seen.floor[:, 0], seen.floor[:, 1]
+    return float(late_ms[(at >= arrived - ms / 1e3) & (at <= arrived)].max(initial=0.0))
 
 
 def _truth(seen: Evidence) -> Iterator[Verdict]:

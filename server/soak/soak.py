@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ def soak(minutes: float, seed: int, out: Path, tell: Callable[[str], None] = lam
             struck.append(_strike(stage, planned))
         time.sleep(max(0.0, began + 60 * minutes - time.monotonic()))
         operator.end()
+        with suppress(OperatorFault):  # one that is just starting could not end in order
+            wait_for(lambda: bool(status(port)), STARTS_S)
         time.sleep(SETTLES_S)
     given = [json.loads(line) for line in rig.given.read_text().splitlines()]
     seen = Evidence(struck, listener, witness, service, journal, given, rig.given, limits, floor.rows())

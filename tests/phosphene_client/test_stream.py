@@ -80,7 +80,13 @@ def test_data_as_it_comes(running):
     assert len(stream.get_data(0.995)[1]) == 100  # what it holds can still be read
 
 
-def test_a_break_loses_nothing(running):
+@pytest.fixture
+def long_break(monkeypatch):
+    """Long enough to be seen on a machine that is slow."""
+    monkeypatch.setattr("phosphene_client.stream.RETRY_S", 1.0)
+
+
+def test_a_break_loses_nothing(long_break, running):
     stream = PredictionStream(url(running)).connect()
     running.live.say(20)
     until(lambda: stream.n_new_samples == 20)
@@ -94,7 +100,7 @@ def test_a_break_loses_nothing(running):
     stream.disconnect()
 
 
-def test_what_is_not_held_any_more_is_counted():
+def test_what_is_not_held_any_more_is_counted(long_break):
     running = Running(Settings(hold_s=0.1, hop_s=0.01))  # ten predictions
     stream = PredictionStream(url(running)).connect()
     running.live.say(5)
@@ -109,7 +115,7 @@ def test_what_is_not_held_any_more_is_counted():
     running.stop()
 
 
-def test_a_service_that_starts_again_is_another_run(running):
+def test_a_service_that_starts_again_is_another_run(long_break, running):
     stream = PredictionStream(url(running)).connect()
     running.live.say(30)
     until(lambda: stream.n_new_samples == 30)

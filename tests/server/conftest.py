@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from tests.in_memory import in_memory
 from tests.server import seen
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Journals of services that are armed lie in it."""
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

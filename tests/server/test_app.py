@@ -67,13 +67,13 @@ def test_alive_at_once_ready_when_samples_arrive(client, live, service):
     assert client.get("/healthz").json() == {"alive": True}
     assert_problem(client.get("/readyz"), 503, "waiting", "no stream matches", "no sample")
     say(client, live)
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     assert client.get("/readyz").json() == {"ready": True}
 
 
 def test_not_ready_when_late(client, live, service):
     say(client, live, 10, latency_ms=Latency(0.4, 0.1, 70.0, 71.0))
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     assert_problem(client.get("/readyz"), 503, "100%", "50 ms")
 
 
@@ -107,7 +107,7 @@ def test_not_ready_when_silent(live):
 
 def test_not_ready_when_nothing_can_be_decoded(client, live, service):
     say(client, live)
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     live.problem = "stream UtahArray: found 32 channels, expected the 96 of the bundle"
     assert_problem(client.get("/readyz"), 503, "found 32 channels")
 
@@ -357,7 +357,7 @@ def test_a_bug_is_a_problem_too(client, service, monkeypatch):
 def test_metrics(client, live, service):
     say(client, live, 5)
     say(client, live, 2, probability=None, flags=("gap",))
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     text = client.get("/metrics").text
     assert 'phosphene_predictions_total{valid="true"} 5.0' in text
     assert 'phosphene_predictions_total{valid="false"} 2.0' in text
@@ -370,12 +370,12 @@ def test_metrics(client, live, service):
 
 def test_drift_is_told_by_status_and_metric(client, live, service):
     say(client, live)
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     assert "phosphene calibrate" in client.get("/v1/status").json()["drift"]["why"]
     assert 'phosphene_drift_ratio{of="mua"} NaN' in client.get("/metrics").text
     plain = live.status
     live.status = lambda: replace(plain(), drift=DriftStatus(0.25, 1.5, True))
-    service.tick(1)
+    client.portal.call(service.tick, 1)
     found = client.get("/v1/status").json()["drift"]
     assert found == {"measured": True, "drifts": True, "mua": 0.25, "embedding": 1.5}
     assert 'phosphene_drift_ratio{of="embedding"} 1.5' in client.get("/metrics").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Two:
         for live in self.lives.values():
             say(self.client, live)
         for service in (self.first, self.v4):
-            service.tick(0)
+            self.client.portal.call(service.tick, 0)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_each_array_speaks_to_its_own_clients(two):
         two.lives[""].say(1, probability=0.75)
         assert [other.receive_json()["probability"] for _ in range(2)] == [0.25, 0.25]
         assert one.receive_json()["probability"] == 0.75
-        two.v4.tick(0)
+        two.client.portal.call(two.v4.tick, 0)
         assert {"status", "array"} & {events.receive_json()["type"] for _ in range(3)}
 
 
@@ -105,7 +106,7 @@ def test_ready_when_all_are(two):
 def test_metrics_of_all(two):
     two.running()
     say(two.client, two.lives["/arrays/v4"], 2)
-    two.v4.tick(0)
+    two.client.portal.call(two.v4.tick, 0)
     text = two.client.get("/metrics").text
     for array, count in (("first", 1), ("v4", 3)):
         assert f'phosphene_predictions_total{{array="{array}",valid="true"}} {count}.0' in text
@@ -166,6 +167,7 @@ def test_all_decode_as_long_as_the_application_lives():
 def armed(tmp_path):
     (tmp_path / "limits.toml").write_text(LIMITS)
     both = Two(limits=tmp_path / "limits.toml", journal=tmp_path / "a.journal", stimulator="simulated")
+    both.first.gate.settings = replace(both.first.gate.settings, stream_disarms_s=60.0)  # no prediction follows
     both.first.gate.decoding(DECODING)
     with both.client:
         both.first.gate.predict(prediction(0, sample_time=0.0))
@@ -270,12 +272,12 @@ def test_a_real_service_of_two_arrays(tmp_path):
     config = tmp_path / "rig.toml"
     config.write_text("source = 'simulate'\n[arrays.v4]\nsource = \"lsl:name='NoSuchStream'\"")
     with command("serve", "--port", "0", "--config", str(config)) as (process, address):
-        until(f"{address}/v1/status", lambda _, body: body["predictions"] > 0, 60)
+        until(f"{address}/v1/status", lambda _, body: body["predictions"] > 0, 120)
         _, problem = get(f"{address}/readyz")
         assert "array v4: the decoder is waiting: no stream yet: still looking for an LSL stream" in problem["detail"]
         assert get(f"{address}/arrays/v4/v1/status")[1]["predictions"] == 0
-        names = {one.name() for one in pylsl.resolve_byprop("type", "Decoding", 2, 5.0)}
-        assert names >= {"PhosphenePredictions", "PhosphenePredictions-v4"}
+        for stream in ("PhosphenePredictions", "PhosphenePredictions-v4"):
+            assert pylsl.resolve_byprop("name", stream, 1, 30.0), stream
         status, seconds = interrupt(process, signal.SIGTERM)
     assert status == 0
     assert seconds < 3.0

@@ -112,6 +112,8 @@ class Loop(Running):
         assert status == 200, answer
         self.lease = answer["lease_token"]
         self.hops(102)  # a second of good samples
+        while self.gate.status()["reason"] in ("AGE", "UNSETTLED"):  # one was held up on its way
+            self.hops(102)
 
     def state(self) -> str:
         return str(self.get("/v1/trigger")["state"])
@@ -268,7 +270,7 @@ def test_the_lease_runs_out(loop):
         loop.hops(1)
         time.sleep(0.01)
     loop.hops(5, 0.9)
-    assert loop.get("/v1/trigger")["reason"] == "LEASE"
+    assert within(0.5, lambda: loop.hops(1, 0.9) or loop.get("/v1/trigger")["reason"] == "LEASE")
     while loop.state() != "DISARMED":
         loop.hops(1)
         assert time.monotonic() - began < 4.0

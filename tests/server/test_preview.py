@@ -27,6 +27,7 @@ def loop(tmp_path):
         one.service.hand_over(told)
         one.live.said += 1
     one.live.state = "running"
+    one.get("/healthz")  # the event loop has published them all
     yield one
     one.stop()
 

@@ -14,7 +14,7 @@ from streaming.sinks.prediction_outlet import CHANNELS, PredictionOutlet
 from tests.server.test_real_server import Running
 
 __all__ = ["name"]
-RECORDER_S = 1.5  # it writes twice a second
+ENOUGH = 32_000  # bytes of a file; its head and the first 201 samples are half of that at most
 
 
 def test_what_labrecorder_records_is_what_was_said(name, tmp_path):
@@ -37,12 +37,19 @@ def test_what_labrecorder_records_is_what_was_said(name, tmp_path):
             running.live.say(50, usable_channels=71)
             running.live.say(1, probability=float("nan"))
             heard = [json.loads(client.recv(timeout=10)) for _ in range(201)]
-        time.sleep(RECORDER_S)
+            until = time.monotonic() + 60
+            while path.stat().st_size < ENOUGH:  # it looks twice a second, and writes when it has something to write
+                assert time.monotonic() < until
+                running.live.say(100)
+                heard += [json.loads(client.recv(timeout=10)) for _ in range(100)]
+                time.sleep(0.1)
         recorder.stop()
     finally:
         outlet.close()
         running.stop()
     (stream,), _ = pyxdf.load_xdf(path, synchronize_clocks=False, dejitter_timestamps=False)
+    assert len(stream["time_stamps"]) > 201
+    heard = heard[: len(stream["time_stamps"])]  # what came last may not have been looked at
     probability, valid, usable = np.asarray(stream["time_series"], np.float32).T
     said = np.array([np.nan if one["probability"] is None else one["probability"] for one in heard], np.float32)
     assert np.array_equal(stream["time_stamps"], [one["sample_time"] for one in heard])

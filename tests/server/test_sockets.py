@@ -118,7 +118,7 @@ def test_one_client_too_many(client):
 def test_events_say_how_it_is_and_then_what_happens(client, live, service):
     live.say(10)
     client.get("/healthz")
-    service.tick(0)
+    client.portal.call(service.tick, 0)
     with client.websocket_connect("/v1/events") as socket:
         first = {message["type"]: message for message in (socket.receive_json() for _ in range(3))}
         assert set(first) == {"status", "array", "trigger_state"}

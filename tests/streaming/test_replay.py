@@ -17,6 +17,12 @@ from streaming.sources.lsl import LslSource
 from tests.streaming.sources.files import RATE_HZ, counts, trial, write_nsx, write_nwb
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that the machine holds up is not silent."""
+    monkeypatch.setattr("streaming.sources.lsl.SILENCE_S", 30.0)
+
+
 @pytest.fixture
 def name() -> str:
     return f"R{uuid.uuid4().hex[:12]}"
@@ -60,7 +66,7 @@ class Listener:
         self.sent.append(replay(path, name, stop=self.stop, events_name=f"{name}E", wait_for_listener=True, **options))
 
     def hear(self, n_samples: int) -> np.ndarray:
-        """All samples until so many came or the stream fell silent."""
+        """All samples until so many came or the stream ended."""
         while sum(map(len, self.samples)) < n_samples:
             try:
                 chunk = self.source.read(0.1)

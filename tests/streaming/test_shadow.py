@@ -75,8 +75,9 @@ def test_what_speaks_against_it() -> None:
     assert "the same of all" in beside(MeanDecoder(slope=0.0)).why_not(HOP_S)
     assert f"expected {LEAST}" in beside(MeanDecoder(), 0.45).why_not(HOP_S)
     slow = beside(Told().told(lambda: time.sleep(0.006)))
-    assert "over 6." in slow.why_not(HOP_S)
-    assert slow.why_not(0.02) == ""
+    assert slow.p50_ms >= 6.0
+    assert f"half of its windows take over {slow.p50_ms:.1f} ms" in slow.why_not(HOP_S)
+    assert slow.why_not(1.0) == ""
 
 
 def test_an_inference_that_fails_ends_it_alone() -> None:
@@ -93,7 +94,7 @@ def test_one_that_hangs_holds_nobody_up() -> None:
     seen = beside(Told().told(lambda: go.wait(10)), patient=False)
     assert time.monotonic() - began < 5
     assert seen.windows == 0
-    assert seen.why_not(HOP_S).startswith("its inference has taken 1.")
+    assert seen.why_not(HOP_S).startswith("its inference has taken ")
     go.set()
     assert seen.passed_by > 50, "they went by while it hung"
     assert np.isnan(seen.correlation)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from streaming.participant.settings import ParticipantSettings
 from streaming.simulated_rig import SimulatedRig
 from streaming.sources.lsl import LslSource
 from streaming.sources.recording import open_recording
+from tests.in_memory import in_memory
 from tests.streaming.sources.files import RATE_HZ, counts
 from tests.training.test_mua import Mua
 from training.mua import mua
@@ -356,8 +357,14 @@ def until(true: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def morning(tmp_path_factory: pytest.TempPathFactory) -> Morning:
-    folder, name = tmp_path_factory.mktemp("morning"), f"T{os.getpid()}-{time.monotonic_ns()}"
+def morning() -> Iterator[Morning]:
+    with in_memory(512) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streaming.sources.lsl.SILENCE_S", 30.0)  # a rig that the machine holds up is not silent
+        yield recorded_twice(folder)
+
+
+def recorded_twice(folder: Path) -> Morning:
+    name = f"T{os.getpid()}-{time.monotonic_ns()}"
     rig = SimulatedRig(ParticipantSettings(seed=5), "rest", name, f"{name}-events", f"name='{name}-triggers'")
     flags = [f"--source=lsl:name='{name}'", f"--events=name='{name}-events'", "--broadband"]
     other = subprocess.Popen(

@@ -146,8 +146,8 @@ def say():
     global n
     began = time.monotonic()
     n += journal.write("fault", {"n": n, "text": "x" * 2000})
-    assert time.monotonic() - began < 0.5
-while journal.healthy:  # until what SQLite had at hand is used up
+    assert time.monotonic() - began < 5.0  # it does not wait for the disk, which stays full
+while "full" not in journal.statistics().problem:  # until what SQLite had at hand is used up
     say()
     time.sleep(0.002)
     assert n < 5000

@@ -30,8 +30,8 @@ def heard(given):
     settings = ParticipantSettings(seed=4, day=2)
     rig = SimulatedRig(settings, "rest", NAME, f"{NAME}-events", f"name='{NAME}-triggers'", given=given)
     outlet = pylsl.StreamOutlet(pylsl.StreamInfo(f"{NAME}-triggers", "Markers", 1, 0, "string", NAME))
-    broadband = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}'", timeout=10)[0])
-    events = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}-events'", timeout=10)[0])
+    broadband = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}'", timeout=30)[0])
+    events = pylsl.StreamInlet(pylsl.resolve_bypred(f"name='{NAME}-events'", timeout=30)[0])
     description = broadband.info(10)
     broadband.open_stream(10)
     events.open_stream(10)
@@ -49,9 +49,8 @@ def heard(given):
                 outlet.push_sample([text])
             stale = {"event": "trigger", "trigger_id": "t0", "electrode": 35, "current_ua": 20.0}
             outlet.push_sample([json.dumps(stale)], sent_at - 2 * STALE_S)
-            outlet.push_sample(
-                [json.dumps({"event": "trigger", "trigger_id": "t1", "electrode": 34, "current_ua": 20.0})]
-            )
+            fresh = {"event": "trigger", "trigger_id": "t1", "electrode": 34, "current_ua": 20.0}
+            outlet.push_sample([json.dumps(fresh)], sent_at)
         text, marked_at = events.pull_sample(timeout=0.0)
         if text is not None:
             markers.append((marked_at, parse_marker(text[0])))

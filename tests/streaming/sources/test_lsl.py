@@ -126,7 +126,7 @@ def collect(source: LslSource, n_samples: int) -> list[Chunk]:
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
-def test_every_sample_arrives_once_in_microvolts(name: str, dtype: str, running) -> None:
+def test_every_sample_arrives_once_in_microvolts(name: str, dtype: str, running, patient) -> None:
     rig = FakeRig(name, dtype)
     running(rig)
     source = connected(name)
@@ -145,7 +145,7 @@ def test_every_sample_arrives_once_in_microvolts(name: str, dtype: str, running)
     source.close()
 
 
-def test_lost_samples_and_a_burst_in_one_pull(name: str) -> None:
+def test_lost_samples_and_a_burst_in_one_pull(name: str, patient) -> None:
     rig = FakeRig(name)
     source = connected(name)
     rig.t0 = pylsl.local_clock() - 1.0  # 0.7 s old when it comes
@@ -254,7 +254,7 @@ def test_a_flood_of_bad_markers_is_counted_and_no_flood_in_the_log(caplog, monke
     assert second.endswith("(999 more since the last)")
 
 
-def test_markers_fall_on_their_sample_and_bad_ones_stop_nothing(name: str, running, caplog) -> None:
+def test_markers_fall_on_their_sample_and_bad_ones_stop_nothing(name: str, running, patient, caplog) -> None:
     rig = FakeRig(name)
     running(rig)
     source = connected(name)
@@ -271,7 +271,7 @@ def test_markers_fall_on_their_sample_and_bad_ones_stop_nothing(name: str, runni
         rig.events.push_sample([text], rig.t0 + (first + 1000 + k) / RATE_HZ)
     rig.events.push_sample([texts[0]], float("nan"))
     markers = []
-    give_up = time.monotonic() + 3.0
+    give_up = time.monotonic() + 30.0
     while source.counters.malformed_markers < 4 and time.monotonic() < give_up:
         source.read(0.05)
         markers += source.markers()
