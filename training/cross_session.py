@@ -14,8 +14,9 @@ Sigmoid loss: Zhai et al., ICCV 2023 (arXiv 2303.15343). Its bias of -10 is for 
 a negative; here almost every pair is a positive, so b is set once, on the first batch, to where the loss starts from
 what the pairs' shares alone would give.
 
-Not here: a register as the embedding, in the place of the pooled tokens; and like states alone as positives, in the
-place of all pairs of other sessions. What the loss does without them is in docs/evaluation.md.
+Sessions differ in their states, too: pulled together whatever they were doing, windows lose some of that. With
+`neighbours`, of windows of two sessions only those are pulled together that were doing alike: one is among so many whose
+channels' mean activity is nearest to the other's, in z units, that is against the last seconds of its own session.
 """
 
 from __future__ import annotations
@@ -27,30 +28,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORMS = ("siglip", "mean", "balanced")
-EMBEDDINGS = ("pooled", "projector")
+EMBEDDINGS = ("pooled", "projector", "register")  # the last is the network's to give, see MaskedAutoencoder
 PROJECTED = 128  # width of the projector's output
 
 
 class CrossSession(nn.Module):
-    """The loss and its two learned scalars; with a projector, a small network in front of it that is not exported."""
+    """The loss and its two learned scalars; with a projector, a small network in front of it that is not exported.
+    `neighbours`: 0 pulls all windows of different sessions together."""
 
-    def __init__(self, width: int, norm: str = "siglip", embedding: str = "pooled") -> None:
+    def __init__(self, width: int, norm: str = "siglip", embedding: str = "pooled", neighbours: int = 0) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.neighbours = norm, neighbours
         self.log_t = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(0.0))
         self.project: nn.Module = nn.Identity()
         if embedding == "projector":
             self.project = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, PROJECTED))
 
-    def forward(self, pooled: Tensor, session: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, session: Tensor, seen: Tensor, activity: Tensor | None = None) -> Tensor:
         """
         Args:
             pooled: (batch, width), of the whole batch.
             session: (batch,) long, which recording a window is of.
             seen: (batch,) bool, False for windows of which nothing was visible; they are in no pair.
+            activity: (batch, channels), by which neighbours are found; needed where they are asked for.
         """
-        same, differ = _pairs(session, seen)
+        same, differ = self._pairs(session, seen, activity)
         logits = self.log_t.exp() * self._cosines(pooled) + self.bias
         costs = F.softplus(torch.where(differ, -logits, logits))
         apart, together = torch.where(same, costs, 0.0).sum(), torch.where(differ, costs, 0.0).sum()
@@ -58,9 +61,9 @@ class CrossSession(nn.Module):
             return (apart / same.sum().clamp(min=1) + together / differ.sum().clamp(min=1)) / 2
         return (apart + together) / _divisor(self.norm, same, differ, seen)
 
-    def floor(self, session: Tensor, seen: Tensor) -> float:
+    def floor(self, session: Tensor, seen: Tensor, activity: Tensor | None = None) -> float:
         """The loss of the best constant logit: what an embedding that knows nothing of the session cannot go below."""
-        same, differ = _pairs(session, seen)
+        same, differ = self._pairs(session, seen, activity)
         negatives, positives = int(same.sum()), int(differ.sum())
         if self.norm == "balanced":
             return math.log(2) if negatives and positives else 0.0
@@ -68,9 +71,9 @@ class CrossSession(nn.Module):
         return cost / float(_divisor(self.norm, same, differ, seen))
 
     @torch.no_grad()
-    def calibrate(self, pooled: Tensor, session: Tensor, seen: Tensor) -> None:
+    def calibrate(self, pooled: Tensor, session: Tensor, seen: Tensor, activity: Tensor | None = None) -> None:
         """Sets b so that the mean logit of this batch is the log odds of the pairs' shares."""
-        same, differ = _pairs(session, seen)
+        same, differ = self._pairs(session, seen, activity)
         odds = torch.tensor(1.0) if self.norm == "balanced" else differ.sum() / same.sum().clamp(min=1)
         pair = same | differ
         cosine = torch.where(pair, self._cosines(pooled), 0.0).sum() / pair.sum().clamp(min=1)
@@ -80,12 +83,23 @@ class CrossSession(nn.Module):
         z = F.normalize(self.project(pooled.float()), dim=-1)
         return z @ z.T
 
+    def _pairs(self, session: Tensor, seen: Tensor, activity: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(batch, batch) bool: ordered pairs of the same session and of different ones, without the diagonal."""
+        equal = session[:, None] == session[None, :]
+        pair = seen[:, None] & seen[None, :] & ~torch.eye(len(session), dtype=torch.bool, device=session.device)
+        same, differ = equal & pair, ~equal & pair
+        if self.neighbours:
+            assert activity is not None
+            differ = _alike(activity, differ, self.neighbours)
+        return same, differ
 
-def _pairs(session: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """(batch, batch) bool: ordered pairs of the same session and of different ones, without the diagonal."""
-    equal = session[:, None] == session[None, :]
-    pair = seen[:, None] & seen[None, :] & ~torch.eye(len(session), dtype=torch.bool, device=session.device)
-    return equal & pair, ~equal & pair
+
+def _alike(activity: Tensor, pairs: Tensor, neighbours: int) -> Tensor:
+    """Those pairs of which one is among the nearest of the other; of two there are both orders."""
+    far = torch.cdist(activity.float(), activity.float(), compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = torch.where(pairs, far, math.inf).topk(min(neighbours, len(far)), largest=False).indices
+    near = torch.zeros_like(pairs).scatter(1, nearest, True)
+    return (near | near.T) & pairs
 
 
 def _divisor(norm: str, same: Tensor, differ: Tensor, seen: Tensor) -> Tensor:

@@ -30,8 +30,12 @@ class Learner:
         torch.manual_seed(settings.seed)
         self.fabric, self.settings = fabric, settings
         self.network = build(config)
+        self.network.by_register = settings.cross_session_embedding == "register"
         self.cross_session = CrossSession(
-            config.latent_width, settings.cross_session_norm, settings.cross_session_embedding
+            config.latent_width,
+            settings.cross_session_norm,
+            settings.cross_session_embedding,
+            settings.cross_session_neighbours,
         ).to(fabric.device)
         self.parts = torch.nn.ModuleDict({"network": self.network, "cross_session": self.cross_session})
         chosen = optimizers(self.parts, settings, fabric.device)
@@ -130,15 +134,24 @@ class Learner:
             fabric.all_gather(torch.cat([getattr(piece, name) for piece in pieces])).reshape(-1)
             for name in ("session", "seen")
         )
+        activity = None
+        if settings.cross_session_neighbours:
+            own_activity = torch.cat([_activity(piece) for piece in pieces])
+            activity = fabric.all_gather(own_activity).reshape(-1, own_activity.shape[1])
         if step == 0:
-            self.cross_session.calibrate(pooled, session, seen)
-        loss = self.cross_session(pooled, session, seen)
+            self.cross_session.calibrate(pooled, session, seen, activity)
+        loss = self.cross_session(pooled, session, seen, activity)
         (settings.cross_session_weight * loss).backward()
         rows = pooled.grad[len(own) * fabric.global_rank :][: len(own)]
         value = float(loss.detach())
-        told = {"cross_session": value, "above_floor": value - self.cross_session.floor(session, seen)}
+        told = {"cross_session": value, "above_floor": value - self.cross_session.floor(session, seen, activity)}
         return list(rows.split([len(one) for one in embeddings])), told
 
     def weights(self) -> dict[str, Tensor]:
         """What the checkpoint that is used holds."""
         return dict(self.network.state_dict())
+
+
+def _activity(piece: Batch) -> Tensor:
+    """Mean z of each channel, (batch, channels); 0, its usual value, where it is not usable."""
+    return torch.where(piece.usable[:, :, None], piece.window, 0.0).mean(dim=2)

@@ -43,7 +43,8 @@ class PretrainSettings:
     correlation_over: str = "channel"  # or "masked", "window"
     cross_session_weight: float = 0.01
     cross_session_norm: str = "siglip"  # or "mean", "balanced"
-    cross_session_embedding: str = "pooled"  # or "projector"
+    cross_session_embedding: str = "pooled"  # or "projector", "register"
+    cross_session_neighbours: int = 0  # pull together only windows that were doing alike; 0: all of different sessions
     sessions_per_batch: int = 8  # at most; a batch is spread evenly over so many, 0: windows from anywhere
     session_dropout: float = 0.1  # how often a window's session is the unknown one
     pretrain_mix: float = 0.0  # share of the windows that lie around stimulation, of the trials that train probes
@@ -72,6 +73,8 @@ class PretrainSettings:
         for name in ("mask_ratio", "electrode_dropout", "session_dropout", "pretrain_mix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"found {name} = {getattr(self, name)}, expected a share between 0 and 1")
+        if self.cross_session_neighbours < 0:
+            raise ValueError(f"found cross_session_neighbours = {self.cross_session_neighbours}, expected 0 or more")
         if self.cross_session_weight and self.sessions_per_batch < 2:
             raise ValueError(
                 f"found sessions_per_batch = {self.sessions_per_batch}, expected 2 or more with a "

@@ -157,6 +157,13 @@ class Encoder(nn.Module):
         Returns:
             latents (batch, kept, latent width) and which of them are of usable channels (batch, kept).
         """
+        x, visible = self.read(window, usable, keep, whole)
+        return self.project(x[:, self.config.registers :]), visible
+
+    def read(
+        self, window: Tensor, usable: Tensor, keep: Tensor | None = None, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, before the projection, and with the registers in front: (batch, registers + kept, width)."""
         batch, config = window.shape[0], self.config
         window = torch.where(usable[:, :, None], window, 0.0)
         tokens = self.embed(window.reshape(batch, config.tokens, config.patch_bins)) + self.positions()
@@ -171,7 +178,7 @@ class Encoder(nn.Module):
             mask = keys[:, None, None, :].expand(-1, 1, x.shape[1], -1)  # spelled out: ONNX Attention broadcasts none
         for block in self.blocks:
             x = block(x, mask)
-        return self.project(self.norm(x)[:, config.registers :]), visible
+        return self.norm(x), visible
 
 
 def pool(latents: Tensor, visible: Tensor) -> Tensor:
@@ -220,23 +227,31 @@ class Reconstructor(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder and reconstructor; the encoder alone is exported."""
+    """Encoder and reconstructor; the encoder alone is exported. `by_register`: the first register stands for a window
+    where windows are compared, in the place of the mean of its tokens."""
 
-    def __init__(self, encoder: Encoder, reconstructor: Reconstructor) -> None:
+    def __init__(self, encoder: Encoder, reconstructor: Reconstructor, by_register: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.reconstructor = reconstructor
+        self.by_register = by_register
 
     def forward(
         self, window: Tensor, usable: Tensor, keep: Tensor, session: Tensor, whole: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction (batch, channels, bins) and pooled latent (batch, latent width) of the kept tokens."""
-        latents, visible = self.encoder(window, usable, keep, whole)
-        return self.reconstructor(latents, visible, keep, session), pool_some(latents, visible)
+        """Reconstruction (batch, channels, bins), and what stands for the window (batch, latent width)."""
+        latents, visible, compared = self._encode(window, usable, keep, whole)
+        return self.reconstructor(latents, visible, keep, session), compared
 
     def embed(self, window: Tensor, usable: Tensor, keep: Tensor, whole: bool = False) -> Tensor:
-        """The pooled latent alone, as `forward` gives it."""
-        return pool_some(*self.encoder(window, usable, keep, whole))
+        """What stands for the window alone, as `forward` gives it."""
+        return self._encode(window, usable, keep, whole)[2]
+
+    def _encode(self, window: Tensor, usable: Tensor, keep: Tensor, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
+        x, visible = self.encoder.read(window, usable, keep, whole)
+        latents = self.encoder.project(x[:, self.encoder.config.registers :])
+        compared = self.encoder.project(x[:, 0]) if self.by_register else pool_some(latents, visible)
+        return latents, visible, compared
 
 
 def build(config: MaeConfig) -> MaskedAutoencoder:

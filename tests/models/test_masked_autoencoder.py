@@ -51,6 +51,20 @@ def test_every_preset_reads_a_window_of_the_array(name: str):
     assert pooled.shape == (2, config.width)
 
 
+def test_what_stands_for_a_window_is_its_mean_token_or_its_first_register(network: MaskedAutoencoder):
+    window, usable = torch.randn(3, 10, 64), torch.ones(3, 10, dtype=torch.bool)
+    keep, session = torch.arange(8).expand(3, 8), torch.zeros(3, dtype=torch.long)
+    rebuilt, pooled = network(window, usable, keep, session)
+    latents, visible = network.encoder(window, usable, keep)
+    assert torch.equal(pooled, pool(latents, visible))
+    network.by_register = True
+    again, register = network(window, usable, keep, session)
+    assert torch.equal(again, rebuilt)
+    assert torch.equal(register, network.encoder.read(window, usable, keep)[0][:, 0])
+    assert torch.equal(register, network.embed(window, usable, keep))
+    assert not torch.allclose(register, pooled)
+
+
 @pytest.mark.parametrize("garbage", [float("nan"), float("inf"), 1e9, -1e9])
 def test_values_of_unusable_channels_do_not_matter(network: MaskedAutoencoder, garbage: float):
     window = torch.randn(3, 10, 64)

@@ -132,6 +132,32 @@ def test_descent_takes_the_session_out_of_the_embedding_and_leaves_the_state():
     assert state_after > state_before - 0.01  # 0.986 → 0.993
 
 
+def test_neighbours_are_the_windows_of_other_sessions_that_were_doing_alike():
+    activity = torch.randn(32, 5, generator=torch.Generator().manual_seed(2))
+    loss = CrossSession(16, "mean", neighbours=3)
+    same, differ = loss._pairs(SESSIONS, SEEN, activity)
+    expected = torch.zeros(32, 32, dtype=torch.bool)
+    for i in range(32):
+        others = [j for j in range(32) if SESSIONS[j] != SESSIONS[i]]
+        others.sort(key=lambda j, i=i: float((activity[i] - activity[j]).square().sum()))
+        for j in others[:3]:
+            expected[i, j] = expected[j, i] = True
+    assert torch.equal(differ, expected)
+    assert torch.equal(same, CrossSession(16)._pairs(SESSIONS, SEEN, None)[0]), "of the same session all are apart"
+    none_seen = torch.arange(32) < 3
+    assert not loss._pairs(SESSIONS, none_seen, activity)[1][3:].any()
+    everybody = CrossSession(16, "mean", neighbours=100)
+    assert torch.equal(everybody._pairs(SESSIONS, SEEN, activity)[1], CrossSession(16)._pairs(SESSIONS, SEEN, None)[1])
+    pooled = latents(1.0).requires_grad_()
+    loss.calibrate(pooled, SESSIONS, SEEN, activity)
+    loss(pooled, SESSIONS, SEEN, activity).backward()
+    assert pooled.grad.isfinite().all()
+    positives, negatives = int(differ.sum()), int(same.sum())
+    share = positives / (positives + negatives)
+    prior = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert loss.floor(SESSIONS, SEEN, activity) == pytest.approx(prior)
+
+
 def test_what_was_not_seen_is_in_no_pair():
     seen = SEEN.clone()
     seen[[3, 20]] = False

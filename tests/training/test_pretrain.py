@@ -216,6 +216,7 @@ def test_what_it_says_of_itself(tmp_path: Path, sessions: list[Session]):
         ({}, {"precision": "bf16-mixed", "correlation_over": "masked"}),
         ({}, {"cross_session_norm": "mean", "correlation_over": "window"}),
         ({}, {"cross_session_norm": "balanced", "cross_session_embedding": "projector", "micro_batch": 1}),
+        ({}, {"cross_session_embedding": "register", "cross_session_neighbours": 1}),
         ({}, {"shuffle_time": True}),
         ({}, {"deterministic": True}),
     ],

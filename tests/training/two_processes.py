@@ -23,6 +23,7 @@ STEPS = replace(
     validation_windows=20,
     precision="32-true",
     cross_session_weight=0.05,
+    cross_session_neighbours=2,
     sessions_per_batch=3,
 )
 

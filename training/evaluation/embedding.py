@@ -72,14 +72,9 @@ def learned(encoder: Encoder, rest: Rest) -> Pooling:
 @torch.no_grad()
 def tokens(encoder: Encoder, windows: Windows, usable: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
     """Latents (n, tokens, width), registers (n, registers, width), which tokens are visible (n, tokens)."""
-    kept: list[Tensor] = []
-    # the encoder returns its tokens only; the registers leave its last norm together with them
-    hook = encoder.norm.register_forward_hook(lambda module, given, out: kept.append(out))
-    try:
-        latents, visible = encoder(torch.from_numpy(np.asarray(windows, np.float32)), torch.from_numpy(usable))
-    finally:
-        hook.remove()
-    return latents, kept[0][:, : encoder.config.registers], visible
+    x, visible = encoder.read(torch.from_numpy(np.asarray(windows, np.float32)), torch.from_numpy(usable))
+    registers = encoder.config.registers
+    return encoder.project(x[:, registers:]), x[:, :registers], visible
 
 
 def _latents(encoder: Encoder, windows: Windows, usable: NDArray[np.bool_]) -> Tensor:
