@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.bundle import PrecisionName, ProviderName
 from models.errors import RigFault
+from models.manifest import PrecisionName, ProviderName
 from models.onnx_decoder import open_bundle
 from server.bench.measure import NoiseFloor
 from server.bench.path import Watched, produce, serve_process, watch

@@ -22,7 +22,7 @@ from server.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from models.bundle import PrecisionName, ProviderName
+    from models.manifest import PrecisionName, ProviderName
 
 Data = Annotated[list[Path], typer.Argument(help="Recordings, MUA, spike counts (.npz), or folders of them.")]
 PRESETS = "paper, base, small, tiny, micro, live, ci, nano or pico."
