@@ -15,8 +15,8 @@ a negative; here almost every pair is a positive, so b is set once, on the first
 what the pairs' shares alone would give.
 
 Sessions differ in their states, too: pulled together whatever they were doing, windows lose some of that. With
-`neighbours`, of two sessions only windows are pulled together that were doing alike: one is among so many whose channels'
-mean activity is nearest to the other's, in z units, that is against the last seconds of its own session.
+`neighbours`, of two sessions only windows are pulled together that were doing alike: one is among so many whose
+channels' mean activity is nearest to the other's, in z units, that is against the last seconds of its own session.
 """
 
 from __future__ import annotations
