@@ -20,7 +20,7 @@ class ArraySettings(BaseModel):
 
     source: str = Field("lsl:name='UtahArray'", description="lsl:PREDICATE, a recording, or simulate")
     stream: str | None = Field(None, description="which signal, where a recording holds several")
-    scale_uv: float | None = Field(None, gt=0, description="microvolts per count, where a recording does not say")
+    scale_uv: float | None = Field(None, gt=0, description="microvolts per count of a .wav, which does not say")
     events: str = Field("name='StimEvents'", description="LSL predicate of the event stream")
     model: str = Field("default", description="NAME[@VERSION] of a bundle")
     participant: str | None = Field(None, description="whose cortex it is, where the stream does not say")

@@ -187,6 +187,7 @@ class Swap:
             try:
                 await self._back(why)
             except Fault as fault:  # another stream has come since
+                self._before = None  # its memory goes back; its name stays, for who asks again on another stream
                 self._service.log.error("%s: %s; no way back: %s", self._service.decoder.name, why, fault)
 
     async def _back(self, why: str) -> None:

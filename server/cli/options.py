@@ -27,7 +27,7 @@ class Mode(StrEnum):
 
 
 class Provider(StrEnum):
-    """The words of models.bundle.ProviderName."""
+    """The words of models.manifest.ProviderName."""
 
     cpu = "cpu"
     cuda = "cuda"

@@ -211,8 +211,9 @@ class SignalChain:
             self._timeline.lose(self._received, first_sample)
             self._received = first_sample
             self._plain = False
-            self._advance()  # what was held back, before the new samples are written over its rows
         before = self._next_bin
+        if lost:
+            self._advance()  # what was held back, before the new samples are written over its rows
         for start in range(0, len(samples_uv), self._most):
             part = samples_uv[start : start + self._most]
             if self._plain:

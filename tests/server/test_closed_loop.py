@@ -108,6 +108,7 @@ def test_around_the_loop_once_and_again(service, tmp_path):
     while announced() != delivered():  # the last one's marker is on its way
         assert time.monotonic() < end
         time.sleep(0.05)
+    dropped = service.ask("GET")["dropped"]
     assert service.stop() < 3.0
     verify(tmp_path / "a.journal")
     assert violations(tmp_path / "a.journal", device_log, LIMITS) == []
@@ -119,6 +120,7 @@ def test_around_the_loop_once_and_again(service, tmp_path):
     assert {row["trigger_id"] for row in kinds["trigger"] if not (row["sham"] or row["refused"])} == pulses
     outcomes = {row["trigger_id"]: row["result"] for row in kinds["outcome"] if row["result"] != "not_fired"}
     assert outcomes == dict.fromkeys(pulses, "delivered")
+    assert dropped == sum(bool(row["refused"]) for row in kinds["trigger"])
     assert len(kinds["report"]) >= 1
     assert {"run_started", "settings", "connection", "plan", "conditions", "inhibited", "run_ended"} <= set(kinds)
 

@@ -174,6 +174,7 @@ def test_no_way_back_to_a_bundle_that_does_not_fit_the_stream_that_came_since(ri
     assert (refused.status_code, "fake@1 cannot be served on this stream" in refused.json()["detail"]) == (409, True)
     rig.say(WATCHED, probability=0.5)
     assert rig.within(lambda: "no way back: fake@1 cannot be served" in caplog.text)
+    assert rig.service.swap._before is None
     assert rig.models()["active"] == "fake@2"
     assert rig.live.activated == ["fake@2"]
 

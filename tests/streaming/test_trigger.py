@@ -251,6 +251,9 @@ def test_a_smoothed_probability_is_that_of_the_mean_log_odds() -> None:
     assert decision.probability == pytest.approx(1 / (1 + math.exp(-odds)), abs=1e-12)
     first = math.ceil(math.log(1 - math.log(0.7 / 0.3) / math.log(high / (1 - high))) / math.log(keep))
     assert hop == first + 2, "where the mean reaches p_on, and two predictions of dwell later"
+    assert run.reason(None, flags=("blanking",)) is Reason.PROBABILITY
+    run.push(0.2)
+    assert run.engine.memory().probability == pytest.approx(0.2), "behind a null the mean begins anew"
 
 
 def test_the_order_of_the_checks() -> None:

@@ -141,18 +141,19 @@ try:
             file.write(bytes(4096))
 except OSError:
     pass
-n = 0
+n, took = 0, []
 def say():
     global n
     began = time.monotonic()
     n += journal.write("fault", {"n": n, "text": "x" * 2000})
-    assert time.monotonic() - began < 5.0  # it does not wait for the disk, which stays full
+    took.append(time.monotonic() - began)
 while "full" not in journal.statistics().problem:  # until what SQLite had at hand is used up
     say()
     time.sleep(0.002)
     assert n < 5000
 for _ in range(10):
     say()
+assert sorted(took)[len(took) // 2] < 0.01 and max(took) < 5.0  # it does not wait for the disk, which stays full
 assert "full" in journal.statistics().problem, journal.statistics()
 ballast.unlink()
 assert until(lambda: journal.healthy and journal.statistics().waiting == 0), journal.statistics()
