@@ -106,7 +106,7 @@ def run(asked: Asked, out: Path, cache: Path) -> dict[str, Any]:
             seen, layout = one.load((PROTOCOL, PROBE))
             resamples = Resamples.drawn(layout.session[layout.test])
             for share in asked.shares:
-                file = _file(asked, one, network, share)
+                file = _file(one, network, share)
                 if not file.exists():
                     console.print(f"{one.name} {network.name}: {share:.0%} of the electrodes")
                     _measure(one, seen, layout, share, file)
@@ -119,7 +119,7 @@ def run(asked: Asked, out: Path, cache: Path) -> dict[str, Any]:
                         )
                         sessions.setdefault(f"{network.name} {share} {precision}", bytes(stored[f"{precision}.model"]))
         observers.append({"participant": f"{code}-{seed}"} | _observer(seen, layout, resamples))
-    latency = _timed(sessions, asked.simulated)
+    latency = _timed(sessions)
     for point in points:
         point |= latency[f"{point['network']} {point['share']} {point['precision']}"]
     found = {
@@ -149,7 +149,7 @@ def _tidy(folder: Path, draft: Path) -> None:
     draft.touch()
 
 
-def _file(asked: Asked, one: Subject, network: Network, share: float) -> Path:
+def _file(one: Subject, network: Network, share: float) -> Path:
     known = key(one.encoders["mae"].name, one.rest.name, [file.name for file in one.sessions[PROTOCOL]], share)
     return one.folder / f"point-{network.preset}-{known}.npz"
 
@@ -212,7 +212,7 @@ def _observer(seen: Seen, layout: Layout, resamples: Resamples) -> dict[str, Any
     return _score(seen.observers["window"][layout.test], usual, seen, layout, resamples)
 
 
-def _timed(models: dict[str, bytes], simulated: Simulated) -> dict[str, dict[str, Any]]:
+def _timed(models: dict[str, bytes]) -> dict[str, dict[str, Any]]:
     """Milliseconds of a window on one thread, each point in turns, and which hops its p99 keeps."""
     rng = np.random.default_rng(0)
     calls = {}

@@ -69,6 +69,7 @@ def evaluate_policy(
         "settings": asdict(base),
         "recordings": [_about(one, decoder) for one in decoded],
         "all_trials": trials.rate(np.ones(len(trials.perceived), bool)),
+        "trials_without_a_whole_window": trials.without,
         "thresholds": [_row(one, fired[one.p_on], trials) for one in settings],
     }
     if out is not None:
@@ -178,6 +179,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     fitted = [one["file"] for one in result["recordings"] if one["bundle_was_fitted_on_it"]]
     if fitted:
         found.append(f"The bundle's probes were fitted to {', '.join(fitted)}: those hit rates are too good.")
+    if without := result["trials_without_a_whole_window"]:
+        found.append(f"Trials without a whole window before the stimulus, which are not counted: {without}.")
     if not result["all_trials"]["trials"]:
         found.append("No trial was answered in these recordings: rates only, nothing about hits.")
     return found

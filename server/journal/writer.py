@@ -52,18 +52,14 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """`rows`: on the disk, of this file; `last_sha256`: the seal of the last. `refused`: did not fit into the queue.
-    `lag_s`: how long the oldest of those `waiting` has."""
+    """`rows`: on the disk, of this file. `refused`: did not fit into the queue. `lag_s`: how long the oldest of those
+    `waiting` has."""
 
     rows: int = 0
-    last_sha256: str = ""
     waiting: int = 0
     lag_s: float = 0.0
     refused: int = 0
-    ids_left: int = 0
-    transactions: int = 0
     failures: int = 0
-    slowest_s: float = 0.0
     problem: str = ""
     healthy: bool = True
 
@@ -100,8 +96,7 @@ class Journal:
         self._pending: deque[Entry] = deque()
         self._ids = Reservations(self.run_id)
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._refused = self._told = self._transactions = self._failures = 0
-        self._slowest_s = 0.0
+        self._refused = self._told = self._failures = 0
         self._problem = ""
         self._closing = self._dead = self._clean = False
         self._close_by = float("inf")
@@ -156,14 +151,10 @@ class Journal:
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(
             rows=self._store.last.rows,
-            last_sha256=self._store.last.sha256,
             waiting=len(self._pending),
             lag_s=self._lag_s(),
             refused=self._refused,
-            ids_left=self.ids_left,
-            transactions=self._transactions,
             failures=self._failures,
-            slowest_s=self._slowest_s,
             problem=self._problem,
             healthy=self.healthy,
         )
@@ -292,9 +283,6 @@ class Journal:
         return True
 
     def _put(self, entries: list[Entry]) -> list[Row]:
-        began = time.monotonic()
         rows = self._store.append(self.run_id, entries)
-        self._slowest_s = max(self._slowest_s, time.monotonic() - began)
-        self._transactions += 1
         self._ids.durable(entries)
         return rows

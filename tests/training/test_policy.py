@@ -96,6 +96,9 @@ def test_rates_trials_and_files(folder: Path, tmp_path: Path) -> None:
     assert times[0] >= 11.0, "ten seconds of history, and a second of all being good"
     assert (out / "policy.png").stat().st_size > 10_000
     assert any("taken as good" in note for note in notes(result))
+    assert result["trials_without_a_whole_window"] == 0
+    assert not any("not counted" in note for note in notes(result))
+    assert any("not counted: 3" in note for note in notes(result | {"trials_without_a_whole_window": 3}))
     again = evaluate_policy([recording(folder)], folder / "limits.toml", Knowing(), (0.6, 0.8, 0.95), hop_s=0.02)
     assert again == result
 

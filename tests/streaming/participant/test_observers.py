@@ -6,10 +6,10 @@
 import numpy as np
 import pytest
 
-from streaming.participant import observers
 from streaming.participant.latent import Latent
 from streaming.participant.settings import ParticipantSettings
 from streaming.participant.stimulation import percept_probability
+from tests.streaming.participant import closed_forms
 
 RELIABILITY = {
     0.5: (59.6, 58.3, 56.8, 54.8),
@@ -30,18 +30,18 @@ PSYCHOMETRIC = {
 
 @pytest.mark.parametrize("beta", RELIABILITY)
 def test_reliability_table(beta):
-    found = [observers.at_threshold(beta, reliability) for reliability in (1.0, 0.75, 0.5, 0.25)]
+    found = [closed_forms.at_threshold(beta, reliability) for reliability in (1.0, 0.75, 0.5, 0.25)]
     np.testing.assert_allclose(found, RELIABILITY[beta], atol=0.5)
 
 
 @pytest.mark.parametrize(("ignition", "expected"), [(0, 64.0), (0.25, 67.4), (0.5, 70.8), (1, 76.9)])
 def test_ignition_table(ignition, expected):
-    assert observers.with_ignition(1.25, ignition) == pytest.approx(expected, abs=0.5)
+    assert closed_forms.with_ignition(1.25, ignition) == pytest.approx(expected, abs=0.5)
 
 
 @pytest.mark.parametrize("betas", PSYCHOMETRIC)
 def test_psychometric_table(betas):
-    found = observers.psychometric(*betas)
+    found = closed_forms.psychometric(*betas)
     state_known, electrode_and_current, current_only = PSYCHOMETRIC[betas]
     assert found.state_known == pytest.approx(state_known, abs=0.5)
     assert found.electrode_and_current == pytest.approx(electrode_and_current, abs=0.5)
@@ -64,7 +64,7 @@ def test_the_participants_percepts_obey_the_table(beta, state):
     perceived = np.random.default_rng(0).random(len(state)) < probability
     says = probability > perceived.mean()
     found = 50 * (says[perceived].mean() + (~says)[~perceived].mean())
-    assert observers.balanced_accuracy(probability) == pytest.approx(RELIABILITY[beta][0], abs=0.5)
+    assert closed_forms.balanced_accuracy(probability) == pytest.approx(RELIABILITY[beta][0], abs=0.5)
     assert found == pytest.approx(RELIABILITY[beta][0], abs=1.0)  # of 40 000 coins: two standard errors are 0.5
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from streaming.participant.level_a import LevelA
-from streaming.participant.observers import at_threshold, balanced_accuracy
 from streaming.participant.participant import Participant
 from streaming.participant.settings import ParticipantSettings
 from streaming.participant.stimulation import train
 from streaming.participant.window_observer import WindowObserver
+from tests.streaming.participant.closed_forms import at_threshold, balanced_accuracy
 
 TRIALS = 350
 APART = 2500
