@@ -119,6 +119,13 @@ def test_every_command_has_help(command, capsys):
     assert err == ""
 
 
+def test_the_help_names_every_network():
+    pytest.importorskip("torch")
+    from models.networks.masked_autoencoder import PRESETS
+
+    assert set(re.findall(r"\w+", offline.PRESETS)) - {"or"} == set(PRESETS)
+
+
 @pytest.mark.parametrize("command", ["decode", "replay"])
 @pytest.mark.parametrize(
     ("chosen", "word"), [([], "choose one with --stream"), (["--stream", "Third"], "no stream 'Third'; it holds")]

@@ -1,6 +1,7 @@
 """The page in a real browser: how soon it shows data, how soon it says that there is none, and that STOP stops.
 
-Times are printed (`pytest -s`); the bars here are several times what a calm machine needs, so that a busy one passes.
+Times are printed (`pytest -s`). A busy machine has several times the bars, so that it passes; PAGE_SLOW=1 holds them as
+they are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tests.server.test_control import Loop
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt-get install chromium")
 ROOT = Path(__file__).parents[3]
-SLOW = 6  # how many times longer a busy machine may take
+SLOW = float(os.environ.get("PAGE_SLOW", "6"))  # how many times longer a busy machine may take
+SLOW_TO_STOP = SLOW if SLOW == 1 else 4 * SLOW  # of 150 ms: such a machine is late by more than that
 AXE = Path(os.environ.get("AXE_CORE", ROOT / "node_modules" / "axe-core")) / "axe.min.js"
 FRESH = "!document.body.classList.contains('stale')"
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
@@ -115,7 +117,7 @@ def test_a_key_stops(tab: Tab, stage: Stage, key: str) -> None:
     tab.evaluate("document.getElementById('t-disarm').focus()")  # which the space bar would press
     pressed = time.monotonic()
     tab.key(key)
-    stopped = wait(lambda: stage.state_is("FAULT"), 0.15 * SLOW * 4)
+    stopped = wait(lambda: stage.state_is("FAULT"), 0.15 * SLOW_TO_STOP)
     print(f"\n{key!r} stopped after {1000 * (stopped - pressed):.0f} ms (bar 150 ms)")
     tab.until("document.getElementById('t-word').textContent === 'FAULT'")
     assert tab.evaluate("document.getElementById('t-arm').hidden")
@@ -144,7 +146,7 @@ def test_a_page_that_nobody_sees_loses_its_lease(tab: Tab, stage: Stage, chromiu
 def test_samples_that_stop_grey_it_out_and_lock_it(tab: Tab, stage: Stage) -> None:
     stage.plays = False
     stopped = time.monotonic()
-    seen = tab.until("document.body.classList.contains('stale')", 2.5 * SLOW)
+    seen = tab.until("document.body.classList.contains('stale')", 2.0 * SLOW)
     print(f"\nstale {seen - stopped:.2f} s after the samples stopped (bar 2 s)")
     tab.until("document.getElementById('stale').textContent.startsWith('STALE: no sample')")
     assert tab.text("#value") == "–"
