@@ -224,8 +224,11 @@ def open_source(settings: Settings) -> Source:
         RigFault: a recording that cannot be read.
     """
     kind, _, predicate = settings.source.partition(":")
-    if settings.scale_uv is not None and (kind == "lsl" or settings.source == "simulate"):
-        raise OperatorFault(f"source {settings.source!r}: found a scale_uv, expected none: it is for a .wav alone")
+    if kind == "lsl" or settings.source == "simulate":
+        if settings.scale_uv is not None:
+            raise OperatorFault(f"source {settings.source!r}: found a scale_uv, expected none: it is for a .wav alone")
+        if settings.stream is not None:
+            raise OperatorFault(f"source {settings.source!r}: found a stream, expected none: it is of a recording")
     if kind == "lsl" and predicate:
         # a stream of another array is shown and named, not refused: its predictions are null, with the reason
         return LslSource(predicate, event_predicate=settings.events)

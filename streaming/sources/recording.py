@@ -59,6 +59,8 @@ def read_recording(path: Path, stream: str | None = None, scale_uv: float | None
         raise OperatorFault(f"{path}: no such file or directory; give the path of a recording")
     if scale_uv is not None and path.suffix.lower() != ".wav":
         raise OperatorFault(f"{path}: found --scale-uv {scale_uv:g}, expected none: all but .wav say their own unit")
+    if stream is not None and path.suffix.lower() == ".wav":
+        raise OperatorFault(f"{path}: found --stream {stream}, expected none: a .wav holds one signal")
     recording: Recording
     match path.suffix.lower():
         case ".nwb":

@@ -90,6 +90,8 @@ def test_serve_opens_what_a_recording_does_not_say(tmp_path):
     for live in ("lsl:name='UtahArray'", "simulate"):
         with pytest.raises(OperatorFault, match="found a scale_uv, expected none"):
             open_source(Settings(source=live, scale_uv=0.25))
+        with pytest.raises(OperatorFault, match="found a stream, expected none"):
+            open_source(Settings(source=live, stream="raw"))
 
 
 def test_port_in_use_is_one_line(capsys):

@@ -168,6 +168,8 @@ def test_wav_needs_its_unit(tmp_path: Path) -> None:
         open_recording(path)
     samples, _ = drain(open_recording(path, pace=None, scale_uv=0.195))
     np.testing.assert_allclose(samples[:, 0], data * 0.195, rtol=1e-5)
+    with pytest.raises(OperatorFault, match="found --stream raw, expected none"):
+        open_recording(path, stream="raw", scale_uv=0.195)
 
 
 def test_a_unit_for_a_file_that_says_its_own_is_refused(tmp_path: Path) -> None:
