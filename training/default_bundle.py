@@ -76,6 +76,7 @@ class Recipe:
     rest_days: int = 20  # the last of them the day of the stimulations, day 0
     rest_s: int = 210
     rest_level: str = "A"
+    preset: str = "live"
     steps: int = 3_000
     fitting_sessions: int = 9
     fitting_s: int = 1_200
@@ -101,11 +102,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the whole recipe in two minutes, installed nowhere")
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
     parser.add_argument("--rest-level", choices=("A", "B"), default="A", help="B is installed nowhere")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="live", help="another is installed nowhere")
     arguments = parser.parse_args()
-    recipe = replace(QUICK if arguments.quick else Recipe(), rest_level=arguments.rest_level)
+    recipe = replace(QUICK if arguments.quick else Recipe(), rest_level=arguments.rest_level, preset=arguments.preset)
     torch.set_num_threads(arguments.threads)
     bundle = make(arguments.out / ("quick" if arguments.quick else "full"), recipe, arguments.threads)
-    if not arguments.quick and recipe.rest_level == "A":
+    if recipe == Recipe():
         bundle = _ship(bundle)
     print(bundle)
 
@@ -269,9 +271,9 @@ def _window_observers(participant: Participant) -> list[dict[str, float]]:
 
 
 def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
-    network = replace(PRESETS["live"], sessions=len(sessions))
+    network = replace(PRESETS[recipe.preset], sessions=len(sessions))
     settings: PretrainSettings = replace(
-        SETTINGS["live"], steps=recipe.steps, validate_every=max(20, recipe.steps // 20)
+        SETTINGS[recipe.preset], steps=recipe.steps, validate_every=max(20, recipe.steps // 20)
     )
     train(sessions, out, network, settings, resume=True)
 
@@ -307,7 +309,7 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         "## How it was made",
         "",
         f"- Pretraining: {rest_h:.1f} h of rest at level {recipe.rest_level} in {recipe.rest_sessions} sessions of the "
-        f"{recipe.rest_days} days up to day 0; preset `live`, "
+        f"{recipe.rest_days} days up to day 0; preset `{recipe.preset}`, "
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
