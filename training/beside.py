@@ -66,10 +66,9 @@ def unlabelled(embedder: Embedder, rest: Pairs | None) -> dict[str, See]:
 
 
 def _statistics(rest: Pairs, kept: int) -> See:
-    rows = np.linspace(0, len(rest.first) - 1, min(FITTED_TO, len(rest.first))).astype(int)
-    spontaneous = SpontaneousComponents.fitted(rest.first[rows].astype(np.float32))
-    first, second = (statistics(windows, spontaneous) for windows in (rest.first, rest.second))
-    slow = steady(first, second, rest.session, kept)
+    rows = np.linspace(0, len(rest.windows) - 1, min(FITTED_TO, len(rest.windows))).astype(int)
+    spontaneous = SpontaneousComponents.fitted(rest.windows[rows].astype(np.float32))
+    slow = steady(statistics(rest.windows, spontaneous), rest, kept)
     return lambda trials: slow(statistics(blanked(trials), spontaneous))
 
 

@@ -48,9 +48,8 @@ from training.data import Session, SessionHeader, Trial, normalise, read_session
 from training.export import export_bundle
 from training.precisions import HELD_OUT
 from training.pretrain import SETTINGS, PretrainSettings, load_encoder, train
-from training.probe import RESTING_PAIRS, ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
-from training.resting import Pairs, pairs, quiet
-from training.slow_pooling import learn
+from training.probe import ROWS, SAME_SESSIONS, fit_probes, percent, write_probes
+from training.slow_pooling import learn, resting
 from training.trials import training_ends
 
 PARTICIPANT = "simulated"
@@ -77,6 +76,7 @@ class Recipe:
     rest_s: int = 210
     rest_level: str = "A"
     preset: str = "live"
+    cross_session: float | None = None  # weight of the cross-session loss; None: the preset's
     steps: int = 3_000
     fitting_sessions: int = 9
     fitting_s: int = 1_200
@@ -103,8 +103,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
     parser.add_argument("--rest-level", choices=("A", "B"), default="A", help="B is installed nowhere")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="live", help="another is installed nowhere")
+    parser.add_argument("--cross-session", type=float, help="weight of that loss; another is installed nowhere")
     arguments = parser.parse_args()
-    recipe = replace(QUICK if arguments.quick else Recipe(), rest_level=arguments.rest_level, preset=arguments.preset)
+    recipe = replace(
+        QUICK if arguments.quick else Recipe(),
+        rest_level=arguments.rest_level,
+        preset=arguments.preset,
+        cross_session=arguments.cross_session,
+    )
     torch.set_num_threads(arguments.threads)
     bundle = make(arguments.out / ("quick" if arguments.quick else "full"), recipe, arguments.threads)
     if recipe == Recipe():
@@ -138,10 +144,11 @@ def make(out: Path, recipe: Recipe, workers: int) -> Path:
         started = time.monotonic()
         console.print("fitting probes and baselines")
         by_day = {f"day {day}": [session] for day, session in zip(recipe.later_days, later, strict=True)}
-        resting = _resting(rest + fitting, encoder.config.bins)
-        embedder = Embedder(encoder, learn(encoder, resting)).eval()
+        everything = rest + fitting
+        seen = resting(everything, training_ends(everything, encoder.config.bins), encoder.config)
+        embedder = Embedder(encoder, learn(encoder, seen)).eval()
         older = open_bundle(find_bundle(SHIPPED, "default"), "cpu", "float32")
-        fitted = fit_probes(embedder, fitting, {LATER_DAYS: later} | by_day, resting, older)
+        fitted = fit_probes(embedder, fitting, {LATER_DAYS: later} | by_day, seen, older)
         write_probes(out / "probes", out / "pretrain", fitting, embedder, fitted)
         took["probes"] = time.monotonic() - started
         _write(out / "took.json", json.dumps(took))
@@ -275,12 +282,10 @@ def _pretrain(sessions: list[Session], out: Path, recipe: Recipe) -> None:
     settings: PretrainSettings = replace(
         SETTINGS[recipe.preset], steps=recipe.steps, validate_every=max(20, recipe.steps // 20)
     )
+    if (weight := recipe.cross_session) is not None:
+        per_batch = PretrainSettings.sessions_per_batch if weight else 0
+        settings = replace(settings, cross_session_weight=weight, sessions_per_batch=per_batch)
     train(sessions, out, network, settings, resume=True)
-
-
-def _resting(sessions: list[Session], bins: int) -> Pairs:
-    """Of resting sessions, and of stimulation sessions what lies before the trials that are tested on."""
-    return pairs(sessions, quiet(sessions, training_ends(sessions, bins), bins), bins, RESTING_PAIRS)
 
 
 def _ship(bundle: Path) -> Path:
@@ -313,9 +318,9 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
-        "- Pooling: slow directions of mean, spread and squares of the tokens, learned without answers from "
-        f"{RESTING_PAIRS} pairs of windows of the resting sessions and from between the stimulations; the probes read "
-        "these two numbers, which stand first in the embedding.",
+        "- Pooling: slow directions of mean and spread of the tokens, of places and of their squares, learned without "
+        "answers from windows of the resting sessions and from between the stimulations; the probes read these two "
+        "numbers, which stand first in the embedding.",
         f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "
         "fitted to.",
         "- Minutes: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",

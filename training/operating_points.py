@@ -46,7 +46,6 @@ from training.evaluation.subject import Subject
 from training.evaluation.trial_file import Seen
 from training.operating_points_plot import plot
 from training.readout import fit
-from training.resting import Pairs
 from training.slow_pooling import learn
 from training.trials import golden
 
@@ -161,8 +160,7 @@ def _measure(one: Subject, seen: Seen, layout: Layout, share: float, file: Path)
     assert one.positions is not None
     if share < 1:
         reader = FewerElectrodes(encoder, spread(one.positions, round(share * encoder.reads))).eval()
-    sampled = rest.read(one.rest)
-    slow = learn(reader, Pairs(sampled.first, sampled.second, sampled.usable, sampled.session))  # type: ignore[arg-type]
+    slow = learn(reader, rest.read(one.rest))  # type: ignore[arg-type]
     embedder = Embedder(reader, slow).eval()
     learned = embed(embedder, seen.trials)[layout.training][:, : embedder.read]
     readout = fit(learned, seen.trials.perceived[layout.training])

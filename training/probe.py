@@ -33,8 +33,8 @@ from training.frozen import describe, freeze, read
 from training.precisions import HELD_OUT, write_held_out
 from training.pretrain import chosen_normaliser, load_encoder, read_settings
 from training.readout import Readout, chance, fit, gain, percent, permuted, score
-from training.resting import Pairs, pairs, quiet
-from training.slow_pooling import learn
+from training.resting import Pairs
+from training.slow_pooling import learn, resting
 from training.trials import (
     LEAST_TRIALS,
     TRAINING_PART,
@@ -50,7 +50,6 @@ from training.trials import (
 )
 
 PoolingName = Literal["slow", "mean"]
-RESTING_PAIRS = 10_000
 ENOUGH_TRIALS = 400  # to see how few channels do
 SAME_SESSIONS = "same sessions, later trials"
 ROWS = {
@@ -89,7 +88,7 @@ def probe(
     ends = training_ends(sessions, length)
     sessions = freeze(sessions, ends, statistics)
     stimulated = [session for session in sessions if session.header.trials]
-    rest = pairs(sessions, quiet(sessions, ends, length), length, RESTING_PAIRS) if pooling == "slow" else None
+    rest = None if pooling == "mean" else resting(sessions, ends, encoder.config)
     embedder = Embedder(encoder, None if rest is None else learn(encoder, rest)).eval()
     fitted = fit_probes(embedder, stimulated, {}, rest)
     write_probes(out, checkpoint, stimulated, embedder, fitted)

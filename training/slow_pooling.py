@@ -9,35 +9,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.networks.flops import flops
 from models.networks.masked_autoencoder import Encoder, MaeConfig
 from models.networks.slow_pooling import Places, Slow, by_place, features
+from training.data import Session
 from training.evaluation.slow import KEPT, SlowMap
-from training.resting import Pairs
+from training.resting import Pairs, pairs, quiet
 
 DIRECTIONS = 8  # of a token, kept at each place
 SQUARES = 24  # components, whose squares are taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
+READ_FLOP, READ_WINDOWS = 3e13, (5_000, 60_000)  # of rest, by the encoder
 BATCH = 32
 SHRINKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance
 FOLDS = 3
 TINY = 1e-12
 
 
+def resting(sessions: list[Session], ends: dict[int, int], config: MaeConfig) -> Pairs:
+    """Windows before `ends` (session -> bin) that no stimulation touches, as many as are worth their time: a small
+    network reads them all in minutes, one of the paper's size a few thousand of them.
+
+    Raises:
+        OperatorFault: less than half a minute of them.
+    """
+    n = int(np.clip(READ_FLOP / flops(config), *READ_WINDOWS))
+    return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, n)
+
+
 def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
-    rows = learned_from(len(pairs.first), encoder.config)
-    latents, visible = zip(*_tokens(encoder, pairs.first[rows], pairs.usable[rows]), strict=True)
+    rows = learned_from(len(pairs.windows), encoder.config)
+    latents, visible = zip(*_tokens(encoder, pairs.windows[rows], pairs.usable[rows]), strict=True)
     places = learn_places(torch.cat(latents), torch.cat(visible), encoder.config.channels)
-    first, second = (_features(encoder, places, windows, pairs.usable) for windows in (pairs.first, pairs.second))
-    slow = steady(first, second, pairs.session, kept)
+    slow = steady(_features(encoder, places, pairs), pairs, kept)
     return Slow(places, slow.centre.astype(np.float32), slow.directions.astype(np.float32))
 
 
-def steady(
-    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]], session: NDArray[np.int64], kept: int = KEPT
-) -> SlowMap:
-    """Slow directions of features (pairs, …), shrunk as far as they hold best where they were not learned from: in
-    every third session, or third of time where there are fewer sessions. A few thousand noisy pairs ask for a thousand
-    times more than clean ones: without it, directions are slow in the pairs that they come from and in no others."""
+def steady(features: NDArray[np.floating[Any]], pairs: Pairs, kept: int = KEPT) -> SlowMap:
+    """Slow directions of `features` (n, …) of the pairs' windows, shrunk as far as they hold best where they were not
+    learned from: in every third session, or third of time where there are fewer sessions. A few thousand noisy pairs
+    ask for a thousand times more than clean ones: without it, directions are slow in the pairs that they come from and
+    in no others."""
+    first, second, session = features[pairs.first], features[pairs.second], pairs.session[pairs.first]
     sessions = np.unique(session)
     order = np.arange(len(session)) * FOLDS // len(session)
     group = np.searchsorted(sessions, session) if len(sessions) >= FOLDS else order
@@ -97,11 +110,9 @@ def _tokens(encoder: Encoder, windows: NDArray[np.float16], usable: NDArray[np.b
 
 
 @torch.no_grad()
-def _features(
-    encoder: Encoder, places: Places, windows: NDArray[np.float16], usable: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _features(encoder: Encoder, places: Places, pairs: Pairs) -> NDArray[np.float32]:
     fields, found = [torch.from_numpy(value) for value in vars(places).values()], []
-    for k in range(0, len(windows), BATCH):
-        some = torch.from_numpy(windows[k : k + BATCH].astype(np.float32))
-        found.append(features(*encoder(some, torch.from_numpy(usable[k : k + BATCH])), *fields).numpy())
+    for k in range(0, len(pairs.windows), BATCH):
+        some = torch.from_numpy(pairs.windows[k : k + BATCH].astype(np.float32))
+        found.append(features(*encoder(some, torch.from_numpy(pairs.usable[k : k + BATCH])), *fields).numpy())
     return np.concatenate(found)

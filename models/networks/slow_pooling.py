@@ -2,9 +2,9 @@
 
 A mean over tokens forgets what is quadratic (the size of a wave) and what is weighted by place, and it spreads what is
 left over a hundred dimensions, each of which costs answers. So more is kept of a window at first: mean and spread of
-the tokens, and the squares of a few components of where on the array they depart from their usual. Of that only the
-directions are kept that are still the same a moment later. All is learned from resting activity, without answers
-(training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
+the tokens, how each place on the array departs from its usual, and the squares of a few components of that. Of all
+this only the directions are kept that are still the same a moment later. All is learned from resting activity, without
+answers (training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
 
 The probes read the slow directions alone. The mean, which is the paper's embedding, follows them for whoever wants it.
 """
@@ -22,6 +22,7 @@ from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import Encoder, pool
 
 Array = NDArray[np.float32]
+PLAIN = 3  # directions of a place that are read as they are
 
 
 def mean_and_spread(latents: Tensor, visible: Tensor) -> Tensor:
@@ -38,9 +39,10 @@ def by_place(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor
     return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
 
 
-def squares(places: Tensor, centre: Tensor, components: Tensor) -> Tensor:
-    """Of the components of the places, (n, some)."""
-    return ((places - centre) @ components).square()
+def plain_and_squares(places: Tensor, centre: Tensor, components: Tensor, channels: int) -> Tensor:
+    """The leading directions of each place as they are, and the squares of the components of all: (n, some)."""
+    plain = places.unflatten(1, (channels, -1))[:, :, :PLAIN].flatten(1)
+    return torch.cat([plain, ((places - centre) @ components).square()], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +59,11 @@ class Places:
 def features(
     latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, centre: Tensor, components: Tensor
 ) -> Tensor:
-    """What slow directions are sought in, by the fields of `Places`: mean, spread and squares, (n, features)."""
-    places = by_place(latents, visible, usual, directions, len(centre) // directions.shape[1])
-    return torch.cat([mean_and_spread(latents, visible), squares(places, centre, components)], dim=1)
+    """What slow directions are sought in, by the fields of `Places`: (n, features)."""
+    channels = len(centre) // directions.shape[1]
+    places = by_place(latents, visible, usual, directions, channels)
+    whole = mean_and_spread(latents, visible)
+    return torch.cat([whole, plain_and_squares(places, centre, components, channels)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from training.resting import Pairs
 from training.slow_pooling import learn, steady
 
 CHANNELS, BINS, READ = 32, 128, 2
+ROWS = np.arange(600), np.arange(600, 1200)  # of the windows of pairs
 PROBES = {"prestimulus": FoldedProbe(np.pad([1.5, -0.5], (0, 64)), 0.2)}
 
 
@@ -43,7 +44,8 @@ def slow(encoder: Encoder) -> Slow:
     """Of pairs of windows whose rhythm has one size in both."""
     size = np.exp(0.5 * np.random.default_rng(1).standard_normal(600))
     first, second = (windows(size, seed).astype(np.float16) for seed in (2, 3))
-    return learn(encoder, Pairs(first, second, np.ones((600, CHANNELS), bool), np.repeat([0, 1], 300)), READ)
+    usable, session = np.ones((1200, CHANNELS), bool), np.tile(np.repeat([0, 1], 300), 2)
+    return learn(encoder, Pairs(np.concatenate([first, second]), usable, session, *ROWS), READ)
 
 
 def embedded(encoder: Encoder, slow: Slow, seen: np.ndarray, usable: np.ndarray) -> np.ndarray:
@@ -135,6 +137,8 @@ def test_few_noisy_pairs_are_shrunk_until_what_is_slow_stays_so():
     first, second = (2 * state[:, None] * place + rng.standard_normal((900, 300)) for _ in range(2))
     learned, new = slice(0, 450), slice(450, None)
     plain = SlowMap.learned(first[learned], second[learned], session[learned])
-    found = steady(first[learned], second[learned], session[learned])
+    rows = np.arange(450)
+    known = Pairs(np.empty(0), np.empty(0), np.tile(session[learned], 2), rows, rows + 450)
+    found = steady(np.concatenate([first[learned], second[learned]]), known)
     told = [abs(np.corrcoef(one(first[new])[:, 0], state[new])[0, 1]) for one in (plain, found)]
     assert told[0] < 0.5 < told[1]

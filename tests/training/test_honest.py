@@ -91,7 +91,7 @@ STUDY = Simulated(
     rest_s=60,
     many=Stimulation(learning=3, trials=120, new=2, new_trials=250, days=1),
 )
-MEASURES = Measures(labels=(200,), draws=2, components=128, rest_pairs=1200, held_out_windows=60)
+MEASURES = Measures(labels=(200,), draws=2, components=128, rest_windows=1200, held_out_windows=60)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import OperatorFault
 from tests.training.sessions import small_session
-from training.resting import AFTER_S, APART_BINS, apart, pairs, quiet
+from training.resting import AFTER_S, APART_BINS, following, pairs, quiet, spread
 
 
 def test_windows_of_rest_keep_clear_of_stimulation(tmp_path: Path):
@@ -27,41 +27,63 @@ def test_windows_of_rest_keep_clear_of_stimulation(tmp_path: Path):
 def test_both_windows_of_a_pair_are_of_rest_and_of_one_session(tmp_path: Path):
     sessions = [small_session(tmp_path, f"s{k}", seconds=40, trials=8, seed=k) for k in range(2)]
     starts = quiet(sessions, {0: 40_000, 1: 40_000}, 128)
-    found = pairs(sessions, starts, 128, 40)
+    found = pairs(sessions, starts, 128, 200)
     assert set(found.session) == {0, 1}
+    assert 100 < len(found.first) < len(found.windows) < 250
     z = sessions[1].z.astype(np.float16)
-    rows = found.session == 1
-    for first, second in zip(found.first[rows], found.second[rows], strict=True):
+    rows = found.session[found.first] == 1
+    assert (found.session[found.second] == found.session[found.first]).all()
+    both = found.windows[found.first[rows]], found.windows[found.second[rows]]
+    for first, second in zip(*both, strict=True):
         (at,) = np.flatnonzero((z[:-1, 0] == first[0, 0]) & (z[1:, 0] == first[0, 1]))
         (behind,) = np.flatnonzero((z[:-1, 0] == second[0, 0]) & (z[1:, 0] == second[0, 1]))
         assert {at, behind} <= set(starts[1].tolist())
         assert APART_BINS[0] <= behind - at <= APART_BINS[1]
 
 
-def test_no_rhythm_has_one_phase_in_both_windows_of_a_pair():
-    for step in (1, 6, 36):  # bins from one pair to the next
-        apart_s = apart(step * np.arange(2000), 128) / 1000
-        for hz in (10, 25, 50, 60, 100):
-            assert abs(np.exp(2j * np.pi * hz * apart_s).mean()) < 0.1
+@pytest.mark.parametrize("n", [500, 5000, 50_000])
+def test_no_rhythm_has_one_phase_in_both_windows_of_a_pair(n: int):
+    start = spread(np.arange(600_000), 128, n)
+    first, second = following(np.zeros(len(start), int), start, 128)
+    apart_s = (start[second] - start[first]) / 1000
+    for hz in (10, 25, 50, 60, 100):
+        assert abs(np.exp(2j * np.pi * hz * apart_s).mean()) < 0.15
+        assert abs(np.exp(2j * np.pi * hz * start / 1000).mean()) < 0.15
 
 
-@pytest.mark.parametrize("length", [128, 256, 512])
-def test_the_windows_of_a_pair_never_overlap(length: int):
-    starts = np.arange(5000)
-    behind = apart(starts, length)
-    assert behind.min() >= length
-    assert np.ptp(behind) == APART_BINS[1] - APART_BINS[0]
+@pytest.mark.parametrize("length", [10, 128, 256, 512])
+@pytest.mark.parametrize("n", [300, 3000])
+def test_windows_are_spread_over_all_rest_and_pairs_never_overlap(length: int, n: int):
+    start = spread(np.arange(400_000), length, n)
+    assert 0.6 * n < len(start) < 1.4 * n
+    assert (np.diff(start) > 0).all()
+    assert start[0] < 5000
+    assert start[-1] > 300_000
+    first, second = following(np.zeros(len(start), int), start, length)
+    behind = start[second] - start[first]
+    assert len(first) > 0.4 * len(start)
+    assert behind.min() >= max(length, APART_BINS[0])
 
 
-def test_unusable_channels_of_either_window_are_still(tmp_path: Path):
+def test_the_sessions_of_pairs_keep_apart():
+    start = np.tile(np.arange(0, 20_000, 128), 2)
+    session = np.repeat([3, 7], len(start) // 2)
+    first, second = following(session, start, 128)
+    assert (session[first] == session[second]).all()
+    assert set(session[first]) == {3, 7}
+    alone = following(np.array([1, 2]), np.array([0, 500]), 128)
+    assert [len(one) for one in alone] == [0, 0]
+
+
+def test_unusable_channels_are_still(tmp_path: Path):
     session = small_session(tmp_path, seconds=40)
     usable = np.array(session.usable)
     usable[20_000:, 3] = False
-    found = pairs([replace(session, usable=usable)], {0: np.arange(39_800)}, 128, 50)
+    found = pairs([replace(session, usable=usable)], {0: np.arange(39_800)}, 128, 100)
     assert found.usable[:, 3].any()
     assert not found.usable[:, 3].all()
-    assert (found.first[~found.usable] == 0).all()
-    assert (found.second[~found.usable] == 0).all()
+    assert (found.windows[:][~found.usable] == 0).all()
+    assert np.array_equal(found.windows[5:9], found.windows[np.arange(5, 9)])
 
 
 def test_half_a_minute_of_rest_is_the_least(tmp_path: Path):

@@ -4,8 +4,8 @@
     mean_and_spread   and their standard deviation
     registers         the encoder's registers side by side
     attention         a weighted mean for each of a few learned queries, see `attention`
-    place             mean and spread, and the squares of the leading components of where on the array tokens are
-                      unusual: what is quadratic, or weighted by place, a mean forgets
+    place             mean and spread, how each place on the array departs from its usual, and the squares of the
+                      leading components of that: what is quadratic, or weighted by place, a mean forgets
 
 Each can be read as it is, or by its slow directions (`slow`); the slow directions of the last are what is served
 (`models.networks.slow_pooling`).
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.masked_autoencoder import Encoder
-from models.networks.slow_pooling import by_place, mean_and_spread, squares
+from models.networks.slow_pooling import by_place, mean_and_spread, plain_and_squares
 from training.evaluation import attention
 from training.evaluation.features import Windows
 from training.evaluation.rest import Rest
@@ -49,23 +49,25 @@ class Pooling:
         """(n, …) by name."""
         queries, usual, directions, centre, components = (torch.from_numpy(value) for value in vars(self).values())
         both = mean_and_spread(latents, visible)
-        places = by_place(latents, visible, usual, directions, len(centre) // directions.shape[1])
+        channels = len(centre) // directions.shape[1]
+        places = by_place(latents, visible, usual, directions, channels)
         return {
             "mean": both[:, : latents.shape[2]],
             "mean_and_spread": both,
             "registers": registers.flatten(1),
             "attention": attention.attend(latents, visible, queries),
-            "place": torch.cat([both, squares(places, centre, components)], dim=1),
+            "place": torch.cat([both, plain_and_squares(places, centre, components, channels)], dim=1),
         }
 
 
 def learned(encoder: Encoder, rest: Rest) -> Pooling:
     config = encoder.config
     chosen = learned_from(len(rest.first), config)
-    usable = rest.usable[chosen]
+    rows, behind = rest.first[chosen], rest.second[chosen]
+    usable = rest.usable[rows] & rest.usable[behind]
     visible = torch.from_numpy(usable).repeat_interleave(config.patches, dim=1)
-    first, second = (_latents(encoder, windows[chosen], usable) for windows in (rest.first, rest.second))
-    queries = attention.learn(first, second, visible, torch.from_numpy(rest.session[chosen]))
+    first, second = (_latents(encoder, rest.windows[each], usable) for each in (rows, behind))
+    queries = attention.learn(first, second, visible, torch.from_numpy(rest.session[rows]))
     return Pooling(queries.numpy(), **vars(learn_places(first, visible, config.channels)))
 
 

@@ -30,7 +30,6 @@ from training.frozen import describe, freeze, read
 from training.pretrain import PretrainSettings, load_encoder, train
 from training.probe import refuse_other_origin
 from training.readout import FOLDS
-from training.resting import apart
 from training.trials import LEAST_TRIALS, TRAINING_PART, gather, training_ends
 
 AFTER_TRAIN_BINS = 1200  # from a stimulus on are not spontaneous
@@ -233,21 +232,21 @@ def _rest(
         training = {i: _spontaneous(sessions[i], length, 0, end) for i, end in ends.items()}
         held_out = {i: _spontaneous(sessions[i], length, end, len(sessions[i].usable)) for i, end in ends.items()}
     names = [sessions[i].header.name for i in (*training, *held_out)]
-    hashed = key(names, describe(sessions), bool(data), measures.rest_pairs, measures.held_out_windows, length)
+    hashed = key(names, describe(sessions), bool(data), measures.rest_windows, measures.held_out_windows, length)
     file = folder / f"rest-{hashed}.npz"
     if not file.exists():
         draft = file.with_name(f".draft-{file.name}")
-        sample = rest.sample(sessions, training, held_out, length, measures.rest_pairs, measures.held_out_windows)
+        sample = rest.sample(sessions, training, held_out, length, measures.rest_windows, measures.held_out_windows)
         rest.write(draft, sample)
         os.replace(draft, file)
     return file
 
 
 def _spontaneous(session: Session, length: int, first: int, end: int) -> Starts:
-    """Windows, and their partners, that no stimulus of the session reaches."""
+    """Windows that no stimulus of the session reaches."""
     allowed = np.asarray(session.allowed(length, first, end))
     onsets = np.rint([trial.onset_s * BIN_RATE_HZ for trial in session.header.trials]).astype(np.int64)
-    before = np.searchsorted(onsets, allowed + apart(allowed, length) + length)
+    before = np.searchsorted(onsets, allowed + length)
     last = np.where(before > 0, onsets[before - 1], -AFTER_TRAIN_BINS)
     return allowed[allowed >= last + AFTER_TRAIN_BINS]
 

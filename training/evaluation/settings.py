@@ -19,7 +19,7 @@ class Measures:
     draws: int = 5  # stretches of so many labels; fewer where they would overlap
     permutations: int = 50
     components: int = 768
-    rest_pairs: int = 3000  # pairs of resting windows, for what is learned without labels
+    rest_windows: int = 30_000  # for what is learned without labels; an hour of them, end to end
     held_out_windows: int = 400  # of resting sessions that no encoder was trained on
     removed_electrodes: int = 10
 
@@ -75,7 +75,7 @@ class Simulated:
         return both if full else {"threshold": self.many}
 
 
-QUICK_MEASURES = Measures(labels=(50,), draws=1, permutations=5, components=64, rest_pairs=200, held_out_windows=40)
+QUICK_MEASURES = Measures(labels=(50,), draws=1, permutations=5, components=64, rest_windows=200, held_out_windows=40)
 QUICK = Simulated(
     seeds=(),
     control_seeds=(506,),

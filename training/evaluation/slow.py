@@ -54,17 +54,19 @@ class SlowMap:
     ) -> list[SlowMap]:
         """The same, shrunk as much as each of `shrinks` says."""
         centre = (first.mean(axis=0, dtype=np.float64) + second.mean(axis=0, dtype=np.float64)) / 2
-        first, second = first - centre, second - centre
+        first, second = ((some - centre).astype(np.float32) for some in (first, second))
         for one in np.unique(session):
             rows = session == one
             own = (first[rows].mean(axis=0) + second[rows].mean(axis=0)) / 2
             first[rows] -= own
             second[rows] -= own
-        scale = np.sqrt((np.square(first).mean(axis=0) + np.square(second).mean(axis=0)) / 2)
+        squares = (np.einsum("nf,nf->f", some, some, dtype=np.float64) for some in (first, second))
+        scale = np.sqrt(sum(squares) / (2 * len(first)))
         scale[scale < 1e-9] = 1.0
-        first, second = first / scale, second / scale
-        now = (first.T @ first + second.T @ second) / (2 * len(first))
-        later = first.T @ second / len(first)
+        first /= scale.astype(np.float32)
+        second /= scale.astype(np.float32)
+        now = (first.T @ first + second.T @ second).astype(np.float64) / (2 * len(first))
+        later = (first.T @ second).astype(np.float64) / len(first)
         kept, variance = min(kept, len(now)), np.trace(now) / len(now)
         found = []
         for shrink in shrinks:

@@ -49,7 +49,7 @@ FIRST_SESSIONS = {"rest": (100,), "threshold": (200, 300), "psychometric": (400,
 def subject(study: Simulated, measures: Measures, code: StateCode, seed: int, full: bool, folder: Path) -> Subject:
     """Where everything of this participant lies, or will."""
     planned = rest_sessions(study, code, seed)
-    drawn = key(planned, measures.rest_pairs, measures.held_out_windows, network(study).bins)
+    drawn = key(planned, measures.rest_windows, measures.held_out_windows, network(study).bins)
     asked = study.stimulation(full)
     stimulated = {protocol: stimulation_sessions(study, protocol, code, seed, full) for protocol in asked}
     return Subject(
@@ -106,7 +106,7 @@ def resting(folder: Path, planned: list[SimulatedSessionSettings]) -> list[Sessi
 
 def _sample(folder: Path, planned: list[SimulatedSessionSettings], bins: int, measures: Measures, draft: Path) -> None:
     sessions = resting(folder, planned)
-    found = rest.sample(sessions, *split(sessions, bins), bins, measures.rest_pairs, measures.held_out_windows)
+    found = rest.sample(sessions, *split(sessions, bins), bins, measures.rest_windows, measures.held_out_windows)
     rest.write(draft, found)
 
 

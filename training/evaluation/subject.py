@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.errors import OperatorFault
 from models.manifest import PROBES
 from models.networks.masked_autoencoder import Encoder, build
+from models.networks.slow_pooling import PLAIN
 from training.evaluation import looks, trial_file, unlabelled
 from training.evaluation import rest as resting
 from training.evaluation.costs import Size, fits
@@ -26,6 +27,8 @@ from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
 from training.slow_pooling import DIRECTIONS, SQUARES, steady
+
+IDENTIFIED = 3000  # resting windows, evenly, of which the session is told from their embeddings
 
 Question = tuple[str, str]  # protocol (threshold, psychometric) and probe (prestimulus, evoked)
 OF_MAE = ("mae", "electrodes_removed", "electrodes_permuted")  # one encoder, other windows
@@ -74,7 +77,7 @@ class Subject:
         return self.folder / f"unlabelled-{key(self.rest.name, self.measures.components)}.npz"
 
     def resting_file(self, name: str) -> Path:
-        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, SQUARES)
+        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, SQUARES, PLAIN)
         return self.folder / f"resting-{name}-{known}.npz"
 
     def embedded_file(self, question: Question, name: str) -> Path:
@@ -119,10 +122,10 @@ class Subject:
 
 def steps(subject: Subject) -> list[Step]:
     """In the order in which they can be done."""
-    pairs = subject.measures.rest_pairs
+    windows = subject.measures.rest_windows
     found = [Step(subject.unlabelled_file(), partial(_learn_rivals, subject), "rivals' share of rest", {"fit 768": 60})]
     for name in dict.fromkeys(_source(name) for name in subject.encoded_by):
-        amounts = {"encoded": 2.5 * pairs, "fit 768": 60.0}
+        amounts = {"encoded": 1.1 * windows, "fit 768": 60.0}
         found.append(Step(subject.resting_file(name), partial(_embed_rest, subject, name), f"resting: {name}", amounts))
     for question in subject.questions:
         size = subject.sizes[question[0]]
@@ -155,19 +158,14 @@ def _embed_rest(subject: Subject, name: str, file: Path) -> None:
     """What an encoder's poolings learn from rest; and embeddings of it, for who asks what else they tell."""
     rest, encoder = resting.read(subject.rest), subject.encoder(name)
     pooling = learned(encoder, rest)
-    first, second, held_out = (
-        embeddings(encoder, pooling, windows, usable)
-        for windows, usable in (
-            (rest.first, rest.usable),
-            (rest.second, rest.usable),
-            (rest.held_out, rest.held_out_usable),
-        )
-    )
+    seen = embeddings(encoder, pooling, rest.windows, rest.usable)
+    held_out = embeddings(encoder, pooling, rest.held_out, rest.held_out_usable)
     arrays: dict[str, NDArray[Any]] = {f"pooling.{name}": value for name, value in vars(pooling).items()}
     for each in POOLINGS:
-        slow = steady(first[each], second[each], rest.session)
+        slow = steady(seen[each], rest)
         arrays |= {f"{each}.centre": slow.centre, f"{each}.directions": slow.directions}
-    arrays |= {"first": first["mean"], "session": rest.session, "held_out": held_out["mean"]}
+    some = np.linspace(0, len(rest.windows) - 1, min(IDENTIFIED, len(rest.windows))).astype(int)
+    arrays |= {"first": seen["mean"][some], "session": rest.session[some], "held_out": held_out["mean"]}
     arrays |= {"held_out_session": rest.held_out_session, "held_out_date": rest.held_out_date}
     arrays["held_out_mean_z"] = rest.held_out.astype(np.float32).mean(axis=(1, 2))
     with file.open("wb") as stream:

@@ -69,13 +69,12 @@ def _in_batches(see: Callable[[Windows], Features], windows: Windows) -> Feature
 
 
 def learned(rest: Rest, n_components: int) -> Unlabelled:
-    rows = np.linspace(0, len(rest.first) - 1, min(FITTED_TO, len(rest.first))).astype(int)
-    some = rest.first[rows].astype(np.float32)
+    rows = np.linspace(0, len(rest.windows) - 1, min(FITTED_TO, len(rest.windows))).astype(int)
+    some = rest.windows[rows].astype(np.float32)
     components, spontaneous = PrincipalComponents.fitted(raw(some), n_components), SpontaneousComponents.fitted(some)
     slow = {}
     for name in SLOWED:
-        first, second = (_features(name, windows, components, spontaneous) for windows in (rest.first, rest.second))
-        slow[name] = steady(first, second, rest.session)
+        slow[name] = steady(_features(name, rest.windows, components, spontaneous), rest)
     return Unlabelled(components, spontaneous, slow)
 
 

@@ -21,7 +21,7 @@ SMALLEST = replace(
     QUICK, codes=("power",), steps=4, rest_days=5, rest_sessions=5, rest_s=13, threshold=FEW, psychometric=FEW
 )
 MEASURES = Measures(
-    labels=(30,), draws=1, permutations=2, components=16, rest_pairs=60, held_out_windows=40, removed_electrodes=10
+    labels=(30,), draws=1, permutations=2, components=16, rest_windows=60, held_out_windows=40, removed_electrodes=10
 )
 # one of each kind, so that a minute is enough
 ROWS = {

@@ -20,7 +20,7 @@ from training.pretrain import SETTINGS, train
 
 NETWORK = replace(PRESETS["nano"], channels=CHANNELS, sessions=2)
 QUICK = replace(SETTINGS["nano"], steps=2, batch=4, validate_every=2, validation_windows=8, precision="32-true")
-MEASURES = Measures(labels=(50,), draws=1, permutations=2, components=8, rest_pairs=60, held_out_windows=20)
+MEASURES = Measures(labels=(50,), draws=1, permutations=2, components=8, rest_windows=60, held_out_windows=20)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_without_resting_sessions_what_lies_between_stimuli_is_rest(folder: Path
     assert len(found.first) > 20
     bins = np.asarray(sparse.stored)
     onsets = [round(trial.onset_s * 1000) for trial in sparse.header.trials]
-    for window in found.first[:10].astype(np.float32):  # each is somewhere, and no stimulus came before its end
+    for window in found.windows[:10].astype(np.float32):  # each is somewhere, and no stimulus came before its end
         at = [k for k in range(len(bins) - 128) if abs(bins[k, 0] - window[0, 0]) < 2e-3]
         at = [k for k in at if np.allclose(bins[k : k + 128].T, window, atol=2e-2)]
         assert len(at) == 1
