@@ -318,7 +318,7 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
-        "- Pooling: slow directions of mean and spread of the tokens, of places and of their squares, learned without "
+        "- Pooling: slow directions of mean and spread of the tokens, of places and of their power, learned without "
         "answers from windows of the resting sessions and from between the stimulations; the probes read these two "
         "numbers, which stand first in the embedding.",
         f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "

@@ -17,7 +17,7 @@ from training.evaluation.slow import KEPT, SlowMap
 from training.resting import Pairs, pairs, quiet
 
 DIRECTIONS = 8  # of a token, kept at each place
-SQUARES = 24  # components, whose squares are taken
+POWERS = 24  # components, whose power is taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
 READ_FLOP, READ_WINDOWS = 3e13, (5_000, 60_000)  # of rest, by the encoder
 BATCH = 32
@@ -89,7 +89,7 @@ def learn_places(latents: Tensor, visible: Tensor, channels: int) -> Places:
     directions = _leading(away, DIRECTIONS)
     places = by_place(latents, visible, usual, directions, channels)
     centre = places.mean(dim=0)
-    components = _leading(places - centre, SQUARES)
+    components = _leading(places - centre, POWERS)
     components = components / ((places - centre) @ components).std(dim=0)
     return Places(*(value.numpy() for value in (usual, directions, centre, components)))
 

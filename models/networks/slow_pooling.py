@@ -2,7 +2,7 @@
 
 A mean over tokens forgets what is quadratic (the size of a wave) and what is weighted by place, and it spreads what is
 left over a hundred dimensions, each of which costs answers. So more is kept of a window at first: mean and spread of
-the tokens, how each place on the array departs from its usual, and the squares of a few components of that. Of all
+the tokens, how each place on the array departs from its usual, and the power of a few components of that. Of all
 this only the directions are kept that are still the same a moment later. All is learned from resting activity, without
 answers (training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
 
@@ -39,10 +39,12 @@ def by_place(latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor
     return (away.unflatten(1, (channels, -1)).mean(dim=2) @ directions).flatten(1)
 
 
-def plain_and_squares(places: Tensor, centre: Tensor, components: Tensor, channels: int) -> Tensor:
-    """The leading directions of each place as they are, and the squares of the components of all: (n, some)."""
+def plain_and_power(places: Tensor, centre: Tensor, components: Tensor, channels: int) -> Tensor:
+    """The leading directions of each place as they are, and ln (1 + square) of the components of all: (n, some). The
+    logarithm keeps one outlier from being all that a window says."""
     plain = places.unflatten(1, (channels, -1))[:, :, :PLAIN].flatten(1)
-    return torch.cat([plain, ((places - centre) @ components).square()], dim=1)
+    power = ((places - centre) @ components).square()
+    return torch.cat([plain, torch.log(1 + power)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ def features(
     channels = len(centre) // directions.shape[1]
     places = by_place(latents, visible, usual, directions, channels)
     whole = mean_and_spread(latents, visible)
-    return torch.cat([whole, plain_and_squares(places, centre, components, channels)], dim=1)
+    return torch.cat([whole, plain_and_power(places, centre, components, channels)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@
     mean_and_spread   and their standard deviation
     registers         the encoder's registers side by side
     attention         a weighted mean for each of a few learned queries, see `attention`
-    place             mean and spread, how each place on the array departs from its usual, and the squares of the
+    place             mean and spread, how each place on the array departs from its usual, and the power of the
                       leading components of that: what is quadratic, or weighted by place, a mean forgets
 
 Each can be read as it is, or by its slow directions (`slow`); the slow directions of the last are what is served
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.masked_autoencoder import Encoder
-from models.networks.slow_pooling import by_place, mean_and_spread, plain_and_squares
+from models.networks.slow_pooling import by_place, mean_and_spread, plain_and_power
 from training.evaluation import attention
 from training.evaluation.features import Windows
 from training.evaluation.rest import Rest
@@ -56,7 +56,7 @@ class Pooling:
             "mean_and_spread": both,
             "registers": registers.flatten(1),
             "attention": attention.attend(latents, visible, queries),
-            "place": torch.cat([both, plain_and_squares(places, centre, components, channels)], dim=1),
+            "place": torch.cat([both, plain_and_power(places, centre, components, channels)], dim=1),
         }
 
 

@@ -26,7 +26,7 @@ from training.evaluation.slow import SlowMap
 from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
-from training.slow_pooling import DIRECTIONS, SQUARES, steady
+from training.slow_pooling import DIRECTIONS, POWERS, steady
 
 IDENTIFIED = 3000  # resting windows, evenly, of which the session is told from their embeddings
 
@@ -77,7 +77,7 @@ class Subject:
         return self.folder / f"unlabelled-{key(self.rest.name, self.measures.components)}.npz"
 
     def resting_file(self, name: str) -> Path:
-        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, SQUARES, PLAIN)
+        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, POWERS, PLAIN)
         return self.folder / f"resting-{name}-{known}.npz"
 
     def embedded_file(self, question: Question, name: str) -> Path:

@@ -15,7 +15,7 @@ WORDS = {
     "50.0 [50.0, 50.0]": "cross-validation found nothing better than the usual rate, which is then all that is said",
     "share": "what a row has above 50, over what the ideal observer of the same window has above 50",
     "MAE": "the frozen encoder of the masked autoencoder, its tokens pooled by their mean (the paper's way), by mean "
-    "and spread, by its registers, by attention learned without labels, or by place with squares",
+    "and spread, by its registers, by attention learned without labels, or by place",
     "slow": "two directions of the same features that change slowly at rest, learned without labels; a rival is given "
     "the same map",
     "PCA": "principal components, of the labelled trials or of rest",
