@@ -1,9 +1,10 @@
 """What a probe is held against on the same trials, each the best readout of the same kind that it allows.
 
-The same network untrained, its pooling learned as the trained one's is; raw MUA; principal components, as many as the
-encoder is wide; electrode and current alone; an older bundle, as it stands. Where there is rest to learn from, also the
-mean of the tokens, and the strongest simple rival: statistics of the window (means, log-variances, lagged covariances)
-by their slow directions (docs/decisions/slow-directions.md).
+Raw MUA; principal components, as many as the encoder is wide; electrode and current alone; an older bundle, as it
+stands. Where there is rest to learn from, what is read is two things, and each stands alone, too: the slow directions
+of the encoder's tokens, and those of simple statistics of the window (means, log-variances, lagged covariances), which
+owe nothing to a network. Then the mean of the tokens, and the tokens of the same network untrained, read as the trained
+one's are (docs/decisions/slow-directions.md).
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from sklearn.decomposition import PCA
 from models.networks.masked_autoencoder import build
 from models.networks.slow_pooling import Embedder
 from models.onnx_decoder import OnnxDecoder
-from training.evaluation.features import SpontaneousComponents, blanked
-from training.evaluation.unlabelled import FITTED_TO, statistics
+from training.evaluation.features import blanked
+from training.evaluation.slow import KEPT
 from training.readout import fit
 from training.resting import Pairs
-from training.slow_pooling import learn, steady
+from training.slow_pooling import learn
 from training.trials import Trials, stimulus
 
 WORDS = {
     "older": "the bundle before",
+    "tokens": "its tokens alone, slow directions",
+    "statistics": "statistics of the window alone, slow directions",
     "mean_pooling": "mean of the tokens",
-    "untrained_encoder": "same network, untrained",
-    "statistics": "statistics of the window, slow directions",
+    "untrained_encoder": "tokens of the same network, untrained",
     "raw_mua": "raw MUA",
     "principal_components": "principal components",
     "stimulus_only": "electrode and current alone",
@@ -55,21 +57,16 @@ def unlabelled(embedder: Embedder, rest: Pairs | None) -> dict[str, See]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build(embedder.encoder.config).encoder.eval()
-    untrained = Embedder(encoder, learn(encoder, rest, embedder.read) if rest else None).eval()
-    found: dict[str, See] = {"untrained_encoder": lambda trials: embed(untrained, trials)[:, : untrained.read]}
+    untrained = Embedder(encoder, learn(encoder, rest) if rest else None).eval()
     if rest is None:
-        return found
-    return found | {
+        return {"untrained_encoder": lambda trials: embed(untrained, trials)}
+    first = slice(0, KEPT)  # of what is read: what the tokens say; the window's statistics follow
+    return {
+        "tokens": lambda trials: embed(embedder, trials)[:, first],
+        "untrained_encoder": lambda trials: embed(untrained, trials)[:, first],
+        "statistics": lambda trials: embed(embedder, trials)[:, KEPT : embedder.read],
         "mean_pooling": lambda trials: embed(embedder, trials)[:, embedder.read :],
-        "statistics": _statistics(rest, embedder.read),
     }
-
-
-def _statistics(rest: Pairs, kept: int) -> See:
-    rows = np.linspace(0, len(rest.windows) - 1, min(FITTED_TO, len(rest.windows))).astype(int)
-    spontaneous = SpontaneousComponents.fitted(rest.windows[rows].astype(np.float32))
-    slow = steady(statistics(rest.windows, spontaneous), rest, kept)
-    return lambda trials: slow(statistics(blanked(trials), spontaneous))
 
 
 def told(training: Trials, unlabelled: dict[str, See], components: int) -> dict[str, Foretell]:

@@ -57,8 +57,9 @@ LATER_DAYS = "later days"
 PAIRED = (
     "electrodes_lost",
     "older",
-    "mean_pooling",
+    "tokens",
     "statistics",
+    "mean_pooling",
     "untrained_encoder",
     "principal_components",
     "stimulus_only",
@@ -318,9 +319,10 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         f"best step {about['step']} of {recipe.steps}, held-out reconstruction {about['held_out']:.4f} z².",
         f"- Probes: {fitting_h:.1f} h of threshold trials at level B in {recipe.fitting_sessions} sessions of day 0, "
         f"through the live chain (sha256 {ChainSettings().sha256()[:12]}).",
-        "- Pooling: slow directions of mean and spread of the tokens, of places and of their power, learned without "
-        "answers from windows of the resting sessions and from between the stimulations; the probes read these two "
-        "numbers, which stand first in the embedding.",
+        "- Read: two slow directions of the tokens (mean, spread, places and their power) and two of statistics of "
+        "the window (means, ln variances, lagged covariances), learned without answers from windows of the resting "
+        "sessions and from between the stimulations. The probes read these four numbers, which stand first in the "
+        "embedding.",
         f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "
         "fitted to.",
         "- Minutes: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",

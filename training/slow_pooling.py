@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from models.networks.flops import flops
 from models.networks.masked_autoencoder import Encoder, MaeConfig
-from models.networks.slow_pooling import Places, Slow, by_place, features
+from models.networks.slow_pooling import Array, Places, Slow, by_place, features, slow_statistics
+from models.networks.window_statistics import COMPONENTS, STEP_BINS, averaged, statistics
 from training.data import Session
 from training.evaluation.slow import KEPT, SlowMap
 from training.resting import Pairs, pairs, quiet
@@ -20,10 +22,12 @@ DIRECTIONS = 8  # of a token, kept at each place
 POWERS = 24  # components, whose power is taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
 READ_FLOP, READ_WINDOWS = 3e13, (5_000, 60_000)  # of rest, by the encoder
+PATTERNS_FROM = 3000  # windows of rest
 BATCH = 32
 SHRINKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance
 FOLDS = 3
 TINY = 1e-12
+LookedAt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # what of windows and usable channels
 
 
 def resting(sessions: list[Session], ends: dict[int, int], config: MaeConfig) -> Pairs:
@@ -42,7 +46,49 @@ def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
     latents, visible = zip(*_tokens(encoder, pairs.windows[rows], pairs.usable[rows]), strict=True)
     places = learn_places(torch.cat(latents), torch.cat(visible), encoder.config.channels)
     slow = steady(_features(encoder, places, pairs), pairs, kept)
-    return Slow(places, slow.centre.astype(np.float32), slow.directions.astype(np.float32))
+    patterns, of_window = learn_window(pairs, kept, encoder.looked_at)
+    both = (slow.centre, slow.directions), (of_window.centre, of_window.directions)
+    of_tokens, of_window_too = (tuple(one.astype(np.float32) for one in each) for each in both)
+    return Slow(places, *of_tokens, patterns, *of_window_too)
+
+
+def learn_window(pairs: Pairs, kept: int = KEPT, looked_at: LookedAt = lambda *whole: whole) -> tuple[Array, SlowMap]:
+    """Patterns (channels, components) of rest, and slow directions of the windows' statistics along them."""
+    rows = np.linspace(0, len(pairs.windows) - 1, min(PATTERNS_FROM, len(pairs.windows))).astype(int)
+    some, _ = looked_at(torch.from_numpy(pairs.windows[rows].astype(np.float32)), torch.from_numpy(pairs.usable[rows]))
+    patterns = leading_patterns(some)
+    found, known = [], []
+    for k in range(0, len(pairs.windows), BATCH):
+        window = torch.from_numpy(pairs.windows[k : k + BATCH].astype(np.float32))
+        seen = looked_at(window, torch.from_numpy(pairs.usable[k : k + BATCH]))
+        for column, value in zip((found, known), statistics(*seen, torch.from_numpy(patterns)), strict=True):
+            column.append(value.numpy())
+    values, there = np.concatenate(found), np.concatenate(known)
+    usual = values.sum(axis=0, where=there, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
+    return patterns, steady(np.where(there, values, usual.astype(np.float32)), pairs, kept)
+
+
+@torch.no_grad()
+def see_window(
+    windows: NDArray[np.floating[Any]], usable: NDArray[np.bool_], patterns: Array, slow: SlowMap
+) -> NDArray[np.float64]:
+    """What is served of the statistics of windows (n, channels, bins), (n, kept)."""
+    learned = [torch.from_numpy(np.asarray(one, np.float32)) for one in (patterns, slow.centre, slow.directions)]
+    found = []
+    for k in range(0, len(windows), BATCH):
+        some = torch.from_numpy(np.asarray(windows[k : k + BATCH], np.float32))
+        found.append(slow_statistics(some, torch.from_numpy(usable[k : k + BATCH]), *learned).numpy())
+    return np.concatenate(found).astype(np.float64)
+
+
+def leading_patterns(rest: Tensor, components: int = COMPONENTS) -> Array:
+    """The patterns over channels, (channels, components), in which windows of rest vary most, averaged over 8 ms; none
+    where windows are too short to move along them."""
+    if rest.shape[2] < 2 * STEP_BINS:
+        return np.zeros((rest.shape[1], 0), np.float32)
+    flat = averaged(rest, STEP_BINS).transpose(1, 2).flatten(0, 1).double().numpy()
+    _, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
+    return np.ascontiguousarray(vectors[:, ::-1][:, :components], np.float32)
 
 
 def steady(features: NDArray[np.floating[Any]], pairs: Pairs, kept: int = KEPT) -> SlowMap:

@@ -49,4 +49,8 @@ class FewerElectrodes(nn.Module):
 
     def forward(self, window: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (batch, tokens, width) of the electrodes that it looks at, and which of them are usable."""
-        return self.encoder(window[:, self.electrodes], usable[:, self.electrodes])
+        return self.encoder(*self.looked_at(window, usable))
+
+    def looked_at(self, window: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+        """What is seen of them."""
+        return window[:, self.electrodes], usable[:, self.electrodes]

@@ -180,6 +180,10 @@ class Encoder(nn.Module):
             x = block(x, mask)
         return self.norm(x), visible
 
+    def looked_at(self, window: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+        """What it sees of them: all. A reader of fewer electrodes sees less."""
+        return window, usable
+
 
 def pool(latents: Tensor, visible: Tensor) -> Tensor:
     """Mean of the visible latents, (batch, latent width): the embedding. NaN where nothing is visible."""

@@ -3,8 +3,9 @@
 A mean over tokens forgets what is quadratic (the size of a wave) and what is weighted by place, and it spreads what is
 left over a hundred dimensions, each of which costs answers. So more is kept of a window at first: mean and spread of
 the tokens, how each place on the array departs from its usual, and the power of a few components of that. Of all
-this only the directions are kept that are still the same a moment later. All is learned from resting activity, without
-answers (training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
+this only the directions are kept that are still the same a moment later. The same is done to simple statistics of the
+window itself (window_statistics.py), which no network has seen. All is learned from resting activity, without answers
+(training/slow_pooling.py); docs/decisions/slow-directions.md has the measurements.
 
 The probes read the slow directions alone. The mean, which is the paper's embedding, follows them for whoever wants it.
 """
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from models.networks.fewer_electrodes import FewerElectrodes
 from models.networks.masked_autoencoder import Encoder, pool
+from models.networks.window_statistics import statistics
 
 Array = NDArray[np.float32]
 PLAIN = 3  # directions of a place that are read as they are
@@ -61,7 +63,7 @@ class Places:
 def features(
     latents: Tensor, visible: Tensor, usual: Tensor, directions: Tensor, centre: Tensor, components: Tensor
 ) -> Tensor:
-    """What slow directions are sought in, by the fields of `Places`: (n, features)."""
+    """Of the tokens, by the fields of `Places`: (n, features)."""
     channels = len(centre) // directions.shape[1]
     places = by_place(latents, visible, usual, directions, channels)
     whole = mean_and_spread(latents, visible)
@@ -70,15 +72,30 @@ def features(
 
 @dataclass(frozen=True, eq=False)
 class Slow:
-    """(features - centre) @ directions. `centre` (features,), `directions` (features, kept), the slowest first, each of
-    variance 1 over resting windows but for what shrinkage takes."""
+    """(features - centre) @ directions, of the tokens' features and of the window's statistics, each by itself.
+    `patterns` (channels, components) are what the statistics look along. A centre is (features,), directions
+    (features, kept), the slowest first, each of variance 1 over resting windows but for what shrinkage takes."""
 
     places: Places
     centre: Array
     directions: Array
+    patterns: Array
+    window_centre: Array
+    window_directions: Array
+
+    @property
+    def read(self) -> int:
+        """How many numbers they are together."""
+        return self.directions.shape[1] + self.window_directions.shape[1]
 
     def arrays(self) -> dict[str, Array]:
-        return vars(self.places) | {"slow_centre": self.centre, "slow_directions": self.directions}
+        return vars(self.places) | {
+            "slow_centre": self.centre,
+            "slow_directions": self.directions,
+            "patterns": self.patterns,
+            "window_centre": self.window_centre,
+            "window_directions": self.window_directions,
+        }
 
     @classmethod
     def of(cls, arrays: dict[str, Array]) -> Slow:
@@ -88,20 +105,33 @@ class Slow:
             KeyError: one is missing.
         """
         places = Places(**{name: arrays[name] for name in Places.__dataclass_fields__})
-        return cls(places, arrays["slow_centre"], arrays["slow_directions"])
+        names = ("slow_centre", "slow_directions", "patterns", "window_centre", "window_directions")
+        return cls(places, *(arrays[name] for name in names))
 
 
 class SlowPooling(nn.Module):
-    """Tokens to slow directions, (n, kept)."""
+    """Tokens and their window to slow directions, (n, read): of the tokens, then of the window's statistics."""
 
     def __init__(self, slow: Slow) -> None:
         super().__init__()
         for name, value in slow.arrays().items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
 
-    def forward(self, latents: Tensor, visible: Tensor) -> Tensor:
-        found = features(latents, visible, self.usual, self.directions, self.centre, self.components)
-        return (found - self.slow_centre) @ self.slow_directions
+    def forward(self, latents: Tensor, visible: Tensor, window: Tensor, usable: Tensor) -> Tensor:
+        tokens = features(latents, visible, self.usual, self.directions, self.centre, self.components)
+        of_tokens = (tokens - self.slow_centre) @ self.slow_directions
+        return torch.cat([of_tokens, slow_statistics(window, usable, *self._of_window())], dim=1)
+
+    def _of_window(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.patterns, self.window_centre, self.window_directions
+
+
+def slow_statistics(window: Tensor, usable: Tensor, patterns: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
+    """Slow directions of the window's statistics, (n, kept). One that is not known is at its centre; where no channel is
+    usable all are NaN."""
+    found, known = statistics(window, usable, patterns)
+    along = torch.where(known, found - centre, 0.0) @ directions
+    return torch.where(usable.any(dim=1, keepdim=True), along, torch.nan)
 
 
 class Embedder(nn.Module):
@@ -111,11 +141,13 @@ class Embedder(nn.Module):
         super().__init__()
         self.encoder, self.slow = encoder, slow
         self.pooling = None if slow is None else SlowPooling(slow)
-        self.read = encoder.config.latent_width if slow is None else slow.directions.shape[1]
+        self.read = encoder.config.latent_width if slow is None else slow.read
         self.size = encoder.config.latent_width + (0 if slow is None else self.read)
 
     def forward(self, window: Tensor, usable: Tensor) -> Tensor:
         """(n, size), from a window (n, channels, bins) as the encoder takes it. NaN where no channel is usable."""
         latents, visible = self.encoder(window, usable)
         mean = pool(latents, visible)
-        return mean if self.pooling is None else torch.cat([self.pooling(latents, visible), mean], dim=1)
+        if self.pooling is None:
+            return mean
+        return torch.cat([self.pooling(latents, visible, *self.encoder.looked_at(window, usable)), mean], dim=1)

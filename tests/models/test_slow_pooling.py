@@ -20,9 +20,9 @@ from training.readout import balanced_accuracy, fit
 from training.resting import Pairs
 from training.slow_pooling import learn, steady
 
-CHANNELS, BINS, READ = 32, 128, 2
+CHANNELS, BINS, KEPT, READ = 32, 128, 2, 4  # slow directions of the tokens and of the window's statistics; of both
 ROWS = np.arange(600), np.arange(600, 1200)  # of the windows of pairs
-PROBES = {"prestimulus": FoldedProbe(np.pad([1.5, -0.5], (0, 64)), 0.2)}
+PROBES = {"prestimulus": FoldedProbe(np.pad([1.5, -0.5, 0.7, 0.3], (0, 64)), 0.2)}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def slow(encoder: Encoder) -> Slow:
     size = np.exp(0.5 * np.random.default_rng(1).standard_normal(600))
     first, second = (windows(size, seed).astype(np.float16) for seed in (2, 3))
     usable, session = np.ones((1200, CHANNELS), bool), np.tile(np.repeat([0, 1], 300), 2)
-    return learn(encoder, Pairs(np.concatenate([first, second]), usable, session, *ROWS), READ)
+    return learn(encoder, Pairs(np.concatenate([first, second]), usable, session, *ROWS), KEPT)
 
 
 def embedded(encoder: Encoder, slow: Slow, seen: np.ndarray, usable: np.ndarray) -> np.ndarray:
@@ -58,7 +58,8 @@ def test_the_slow_direction_is_the_size_of_the_rhythm_and_the_mean_follows(encod
     seen = windows(size, 5)
     found = embedded(encoder, slow, seen, usable)
     assert found.shape == (200, READ + encoder.config.width)
-    assert abs(np.corrcoef(found[:, 0], np.log(size))[0, 1]) > 0.85
+    for first in (0, KEPT):  # of the tokens, and of the window's statistics
+        assert abs(np.corrcoef(found[:, first], np.log(size))[0, 1]) > 0.85
     with torch.no_grad():
         mean = pool(*encoder(torch.from_numpy(seen), torch.from_numpy(usable)))
     assert np.allclose(found[:, READ:], mean, atol=1e-6)
@@ -120,11 +121,11 @@ def test_what_is_pooled_stays_float32(encoder: Encoder, slow: Slow):
         if "MatMul" in node.op_type:
             kinds["exact" if node.name.startswith(IN_POOLING) else "quantised"] += 1
             assert node.op_type == ("MatMul" if node.name.startswith(IN_POOLING) else "MatMulInteger")
-    assert kinds == {"quantised": 1 + 4 * encoder.config.depth, "exact": 3}
+    assert kinds == {"quantised": 1 + 4 * encoder.config.depth, "exact": 10}
     half = onnx.load_from_string(halve(export_onnx(encoder, PROBES, slow), (IN_POOLING,))).graph
     rounded = {value for node in half.node if node.op_type == "Cast" for value in node.output}
     products = [node for node in half.node if node.op_type == "MatMul"]
-    assert len(products) == 4 + 4 * encoder.config.depth
+    assert len(products) == 11 + 4 * encoder.config.depth
     for node in products:
         assert node.name.startswith(IN_POOLING) == rounded.isdisjoint(node.input)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 WHERE = "new sessions"
-SERVED = "mae_place_slow"
-PAPERS = tuple(f"{SERVED} - {rival}" for rival in ("raw_mua", "pca"))
+OURS = ("mae_place_slow", "mae_served")
+PAPERS = tuple(f"{one} - {rival}" for one in OURS for rival in ("raw_mua", "pca"))
 SCORES = ("balanced_accuracy", "interval", "efficiency")
 NOTE = "Of `phosphene evaluate`, abridged by training/evaluation/abridged.py, which says what of it is here."
 

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from models.networks import window_statistics
+from models.networks.window_statistics import COMPONENTS, movements
+from training.slow_pooling import leading_patterns
 from training.trials import Trials
 
 Windows = NDArray[np.float32]
 Features = NDArray[np.floating[Any]]
-
-SCALES = (1, 4, 16)  # bins that are averaged before a variance is taken
-STEP_BINS = 8  # components are looked at every so often: 25 Hz is five such steps
-COMPONENTS = 12
-LAGS = 5  # steps, so up to 40 ms
-TINY = 1e-6
 
 
 def blanked(trials: Trials) -> Windows:
@@ -36,40 +34,26 @@ def raw(windows: Windows) -> Features:
 
 
 def log_variance(windows: Windows, scales: tuple[int, ...] = (1,)) -> Features:
-    """ln of each channel's variance over the window, after averaging over so many bins, (n, channels x scales)."""
-    return np.hstack([np.log(_averaged(windows, scale).var(axis=2) + TINY) for scale in scales]).astype(np.float64)
-
-
-def _averaged(windows: Windows, bins: int) -> Windows:
-    n, channels, length = windows.shape
-    return windows[:, :, : length // bins * bins].reshape(n, channels, -1, bins).mean(axis=3)
+    """ln of each channel's variance over the window, after averaging over so many bins, (n, scales x channels)."""
+    return window_statistics.log_variance(torch.from_numpy(windows), scales).numpy()
 
 
 @dataclass(frozen=True, eq=False)
 class SpontaneousComponents:
     """The patterns over channels, (channels, components), in which resting activity varies most."""
 
-    patterns: NDArray[np.float64]
+    patterns: NDArray[np.float32]
 
     @classmethod
     def fitted(cls, rest: Windows, components: int = COMPONENTS) -> SpontaneousComponents:
-        """Principal components of `rest`, averaged over 8 ms."""
-        smooth = _averaged(rest, STEP_BINS).swapaxes(1, 2).reshape(-1, rest.shape[1]).astype(np.float64)
-        _, vectors = np.linalg.eigh(np.cov(smooth, rowvar=False))
-        return cls(vectors[:, ::-1][:, :components])
+        return cls(leading_patterns(torch.from_numpy(rest), components))
 
     def features(self, windows: Windows) -> Features:
         """Means, ln variances and lagged covariances of the components within each window."""
-        course = np.einsum("nct,ck->nkt", _averaged(windows, STEP_BINS), self.patterns)
-        mean = course.mean(axis=2)
-        course = course - mean[:, :, None]
-        steps = course.shape[2]
-        columns = [mean, np.log(course.var(axis=2) + TINY)]
-        for lag in range(min(LAGS, steps - 1) + 1):
-            together = np.einsum("nit,njt->nij", course[:, :, : steps - lag], course[:, :, lag:]) / (steps - lag)
-            i, j = np.triu_indices(len(together[0])) if lag == 0 else np.indices(together[0].shape).reshape(2, -1)
-            columns.append(together[:, i, j])
-        return np.hstack(columns)
+        return movements(torch.from_numpy(windows), torch.from_numpy(self.patterns)).numpy()
+
+
+TINY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)

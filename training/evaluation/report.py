@@ -15,7 +15,7 @@ from training.evaluation.scores import Question, Scored, compared, compared_few,
 from training.evaluation.subject import Subject
 from training.evaluation.trial_file import Seen
 
-COMPARED = ("mae", "mae_place_slow")  # the paper's, and what docs/decisions/slow-directions.md chose
+COMPARED = ("mae", "mae_place_slow", "mae_served")  # the paper's, the encoder's best, and what is served
 CONTROLS = ("untrained", "time_shuffled", "no_cross_session", "electrodes_permuted")
 PAIRS = (
     *((one, other) for one in COMPARED for other in (
@@ -27,9 +27,12 @@ PAIRS = (
     ("electrodes_removed", "mae"),
     ("electrodes_removed_place_slow", "mae_place_slow"),
     ("mae_and_stimulus", "stimulus"),
+    ("electrodes_removed_served", "mae_served"),
+    ("mae_served", "mae_place_slow"),
     ("mae_place_slow_and_stimulus", "stimulus"),
+    ("mae_served_and_stimulus", "stimulus"),
     ("statistics_slow_and_stimulus", "stimulus"),
-    ("mae_place_slow_and_without_cortex", "without_cortex"),
+    ("mae_served_and_without_cortex", "without_cortex"),
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The rows of the table: what a trial's answer is foretold from.
 
 A row is an encoder and a pooling (`ENCODED`), features that need none (`PLAIN`), or what is known without the cortex.
-`_slow` rows read two slow directions of the same features, learned from resting activity without labels.
+`_slow` rows read two slow directions of the same features, learned from resting activity without labels; `_served` ones
+those of an encoder by place and those of the window's statistics, as a bundle does.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WORDS = {
     "mae_slow": "MAE, mean, slow",
     "mae_mean_and_spread_slow": "MAE, mean and spread, slow",
     "mae_place_slow": "MAE, by place, slow",
+    "mae_served": "MAE and statistics, slow",
     "pca_rest_slow": "PCA of rest, slow",
     "log_variance": "ln variance",
     "log_variance_scales": "ln variance, three scales",
@@ -47,6 +49,7 @@ WORDS = {
     "electrodes_permuted_place_slow": "permuted, by place, slow",
     "electrodes_removed": "ten electrodes lost, mean",
     "electrodes_removed_place_slow": "ten lost, by place, slow",
+    "electrodes_removed_served": "ten lost, MAE and statistics",
     "stimulus": "electrode and current",
     "prior": "session's, electrode's rate",
     "running_rate": "last ten reports",
@@ -54,8 +57,9 @@ WORDS = {
     "without_cortex": "all but the cortex",
     "mae_and_stimulus": "MAE, mean + stimulus",
     "mae_place_slow_and_stimulus": "MAE, place, slow + stimulus",
+    "mae_served_and_stimulus": "MAE, statistics + stimulus",
     "statistics_slow_and_stimulus": "statistics, slow + stimulus",
-    "mae_place_slow_and_without_cortex": "MAE, place, slow + all else",
+    "mae_served_and_without_cortex": "MAE, statistics + all else",
 }
 OBSERVERS = {
     "state_known": "O1, knows the state",
@@ -80,7 +84,7 @@ FEW = (
     "stimulus",
 )  # and each pooling: by how many labels they need
 WITH_CONTROLS = ("mae_registers", "mae_attention")  # poolings that are only compared where every control is
-PERMUTED = ("raw_mua", "pca_rest", "statistics_slow", "mae", "mae_place_slow")
+PERMUTED = ("raw_mua", "pca_rest", "statistics_slow", "mae", "mae_place_slow", "mae_served")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +116,8 @@ class Row:
             return 12_288
         if self.name in ("pca_rest", "supervised") or self.pooling in ("place", "registers", "attention"):
             return 768
-        return 2 if "slow" in self.name or self.name in WITHOUT_CORTEX else 384
+        few = self.pooling == "served" or "slow" in self.name or self.name in WITHOUT_CORTEX
+        return 2 if few else 384
 
     @property
     def by_each(self) -> bool:
@@ -153,6 +158,6 @@ def predictor(
         features = embedded[row.pooling]
     else:
         assert unlabelled is not None
-        features = unlabelled.features(row.name.removesuffix(f"_and_{row.beside}"), blanked(trials))
+        features = unlabelled.features(row.name.removesuffix(f"_and_{row.beside}"), blanked(trials), trials.usable)
     free = {"stimulus": known, "without_cortex": without_cortex.everything(trials)}
     return Linear(features, labels, free[row.beside] if row.beside else None)

@@ -82,7 +82,8 @@ class Subject:
 
     def embedded_file(self, question: Question, name: str) -> Path:
         asked = self.measures.removed_electrodes if name == "electrodes_removed" else None
-        known = key(self._trials(question), self.resting_file(_source(name)).name, name, asked)
+        learned = [self.resting_file(_source(name)).name, self.unlabelled_file().name]
+        known = key(self._trials(question), learned, name, asked)
         return self.folder / f"embedded-{'-'.join(question)}-{name}-{known}.npz"
 
     def outcome_file(self, question: Question, row: Row) -> Path:
@@ -190,6 +191,8 @@ def _embed(subject: Subject, question: Question, name: str, file: Path) -> None:
     kept = found if name == "mae" else {each: found[each] for each in ("mean", "place")}
     arrays = {each: value.astype(np.float16) for each, value in kept.items()}
     arrays |= {f"{each}_slow": slow[each](value).astype(np.float32) for each, value in kept.items()}
+    window = unlabelled.read(subject.unlabelled_file()).features("statistics_slow", windows, usable)
+    arrays["served"] = np.hstack([arrays["place_slow"], window]).astype(np.float32)
     with file.open("wb") as stream:
         np.savez(stream, **arrays)
 

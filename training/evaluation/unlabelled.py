@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from models.networks.window_statistics import SCALES
 from training.evaluation.features import (
-    SCALES,
     Features,
     PrincipalComponents,
     SpontaneousComponents,
@@ -20,25 +20,28 @@ from training.evaluation.features import (
 )
 from training.evaluation.rest import Rest
 from training.evaluation.slow import SlowMap
-from training.slow_pooling import steady
+from training.slow_pooling import PATTERNS_FROM, learn_window, see_window, steady
 
-FITTED_TO = 3000  # windows, for principal components: as many directions can be told apart
 AT_ONCE = 500
-SLOWED = ("pca_rest", "log_variance_scales", "lagged_covariances", "statistics")
+SLOWED = ("pca_rest", "log_variance_scales", "lagged_covariances")
 
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
+    """`slow` by name, of SLOWED; `window` of all statistics together, as they are served."""
+
     components: PrincipalComponents
     spontaneous: SpontaneousComponents
     slow: dict[str, SlowMap]
+    window: SlowMap
 
-    def features(self, name: str, windows: Windows) -> Features:
+    def features(self, name: str, windows: Windows, usable: NDArray[np.bool_]) -> Features:
         """A rival's features, `name` one of SLOWED or log_variance, with `_slow` their slow directions; (n, …)."""
-        if name.endswith("_slow"):
-            plain = name.removesuffix("_slow")
-            return self.slow[plain](self.features(plain, windows))
-        return _features(name, windows, self.components, self.spontaneous)
+        if name == "statistics_slow":
+            return see_window(windows, usable, self.spontaneous.patterns, self.window)
+        plain = name.removesuffix("_slow")
+        found = _features(plain, windows, self.components, self.spontaneous)
+        return found if plain == name else self.slow[plain](found)
 
 
 def _features(
@@ -48,19 +51,9 @@ def _features(
         "log_variance": log_variance,
         "log_variance_scales": lambda some: log_variance(some, SCALES),
         "lagged_covariances": spontaneous.features,
-        "statistics": partial(_statistics, spontaneous=spontaneous),
         "pca_rest": lambda some: components.features(raw(some)),
     }
     return _in_batches(made[name], windows)
-
-
-def statistics(windows: Windows, spontaneous: SpontaneousComponents) -> Features:
-    """Means, log-variances at three scales and lagged covariances, (n, …)."""
-    return _in_batches(partial(_statistics, spontaneous=spontaneous), windows)
-
-
-def _statistics(windows: Windows, spontaneous: SpontaneousComponents) -> Features:
-    return np.hstack([windows.mean(axis=2), log_variance(windows, SCALES), spontaneous.features(windows)])
 
 
 def _in_batches(see: Callable[[Windows], Features], windows: Windows) -> Features:
@@ -69,19 +62,19 @@ def _in_batches(see: Callable[[Windows], Features], windows: Windows) -> Feature
 
 
 def learned(rest: Rest, n_components: int) -> Unlabelled:
-    rows = np.linspace(0, len(rest.windows) - 1, min(FITTED_TO, len(rest.windows))).astype(int)
+    rows = np.linspace(0, len(rest.windows) - 1, min(PATTERNS_FROM, len(rest.windows))).astype(int)
     some = rest.windows[rows].astype(np.float32)
     components, spontaneous = PrincipalComponents.fitted(raw(some), n_components), SpontaneousComponents.fitted(some)
-    slow = {}
-    for name in SLOWED:
-        slow[name] = steady(_features(name, rest.windows, components, spontaneous), rest)
-    return Unlabelled(components, spontaneous, slow)
+    slow = {name: steady(_features(name, rest.windows, components, spontaneous), rest) for name in SLOWED}
+    patterns, window = learn_window(rest)
+    assert np.array_equal(patterns, spontaneous.patterns)  # of the same windows
+    return Unlabelled(components, spontaneous, slow, window)
 
 
 def write(file: Path, found: Unlabelled) -> None:
     arrays = {"centre": found.components.centre, "directions": found.components.directions}
     arrays["patterns"] = found.spontaneous.patterns
-    for name, one in found.slow.items():
+    for name, one in (found.slow | {"window": found.window}).items():
         arrays |= {f"{name}.centre": one.centre, f"{name}.directions": one.directions}
     with file.open("wb") as stream:
         np.savez(stream, **arrays)
@@ -89,8 +82,7 @@ def write(file: Path, found: Unlabelled) -> None:
 
 def read(file: Path) -> Unlabelled:
     with np.load(file) as stored:
-        return Unlabelled(
-            PrincipalComponents(stored["centre"], stored["directions"]),
-            SpontaneousComponents(stored["patterns"]),
-            {name: SlowMap(stored[f"{name}.centre"], stored[f"{name}.directions"]) for name in SLOWED},
-        )
+        slow = {name: SlowMap(stored[f"{name}.centre"], stored[f"{name}.directions"]) for name in (*SLOWED, "window")}
+        window = slow.pop("window")
+        components = PrincipalComponents(stored["centre"], stored["directions"])
+        return Unlabelled(components, SpontaneousComponents(stored["patterns"]), slow, window)

@@ -16,8 +16,8 @@ from training.report.parts import Part, stated, table
 from training.report.percepts import area
 from training.report.result import Arrays, Result, tested, tested_rows, words
 
-ROWS = ("raw_mua", "pca", "mae", "mae_place_slow", "statistics_slow", IDEAL)
-SAID = ("mae", "mae_place_slow", "statistics_slow")
+ROWS = ("raw_mua", "pca", "mae", "mae_place_slow", "mae_served", "statistics_slow", IDEAL)
+SAID = ("mae", "mae_place_slow", "mae_served")
 MOST = 150  # points of a curve
 Asked = tuple[str, str]
 

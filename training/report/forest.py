@@ -16,9 +16,10 @@ from training.report.table1 import Columns, columns_of
 
 # what a sceptic asks for, from the strongest baseline to what needs no cortex
 ROWS = (
-    "raw_mua", "pca", "pca_rest", "mae", "mae_place_slow", "log_variance", "lagged_covariances_slow", "statistics_slow",
-    "supervised", "untrained", "untrained_place_slow", "time_shuffled", "time_shuffled_place_slow", "no_cross_session",
-    "no_cross_session_place_slow", "electrodes_permuted_place_slow", "electrodes_removed_place_slow", "stimulus",
+    "raw_mua", "pca", "pca_rest", "mae", "mae_place_slow", "mae_served", "log_variance", "lagged_covariances_slow",
+    "statistics_slow", "supervised", "untrained", "untrained_place_slow", "time_shuffled",
+    "time_shuffled_place_slow", "no_cross_session", "no_cross_session_place_slow",
+    "electrodes_permuted_place_slow", "electrodes_removed_place_slow", "electrodes_removed_served", "stimulus",
     "prior", "running_rate", "time_of_trial", "mae_place_slow_and_stimulus",
 )  # fmt: skip
 COLUMNS = ("question", "tested_on", "row", "balanced_accuracy", "low", "high")

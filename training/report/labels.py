@@ -14,7 +14,17 @@ from training.report.parts import Part, table
 from training.report.result import Result, tested, words
 from training.report.table1 import Columns, columns_of, score
 
-ROWS = ("raw_mua", "pca", "mae", "mae_place_slow", "log_variance", "statistics_slow", "supervised", "stimulus")
+ROWS = (
+    "raw_mua",
+    "pca",
+    "mae",
+    "mae_place_slow",
+    "mae_served",
+    "log_variance",
+    "statistics_slow",
+    "supervised",
+    "stimulus",
+)
 COLUMNS = ("question", "row", "labels", "balanced_accuracy", "low", "high")
 
 

@@ -1,0 +1,57 @@
+"""What anybody could compute of a window without a network: means, ln variances, and how patterns move together.
+
+Part of what the default reading of a bundle is made of (`slow_pooling`), and the rivals that an encoder is held against
+(training/evaluation/features.py): the same functions, so that a rival is given what is served.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SCALES = (1, 4, 16)  # bins that are averaged before a variance is taken
+STEP_BINS = 8  # components are looked at every so often: 25 Hz is five such steps
+COMPONENTS = 12
+LAGS = 5  # steps, so up to 40 ms
+TINY = 1e-6
+
+
+def averaged(window: Tensor, bins: int) -> Tensor:
+    """(n, channels, length) to (n, channels, length // bins)."""
+    length = window.shape[2] // bins * bins
+    return window[:, :, :length].unflatten(2, (-1, bins)).mean(dim=3)
+
+
+def log_variance(window: Tensor, scales: tuple[int, ...] = SCALES) -> Tensor:
+    """ln of each channel's variance over the window after averaging over so many bins, (n, scales · channels). Scales
+    of which a window has less than two are left out."""
+    kept = [scale for scale in scales if window.shape[2] // scale > 1]
+    return torch.cat([(_variance(averaged(window, scale)) + TINY).log() for scale in kept], dim=1)
+
+
+def movements(window: Tensor, patterns: Tensor) -> Tensor:
+    """Means, ln variances and lagged covariances of `patterns` (channels, components) within each window, (n, …)."""
+    course = torch.einsum("nct,ck->nkt", averaged(window, STEP_BINS), patterns)
+    mean = course.mean(dim=2)
+    course = course - mean[:, :, None]
+    components, steps = course.shape[1:]
+    found = [mean, (_variance(course) + TINY).log()]
+    i, j = torch.triu_indices(components, components)
+    for lag in range(min(LAGS, steps - 1) + 1):
+        together = course[:, :, : steps - lag] @ course[:, :, lag:].transpose(1, 2) / (steps - lag)
+        found.append(together.flatten(1) if lag else together[:, i, j])
+    return torch.cat(found, dim=1)
+
+
+def statistics(window: Tensor, usable: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
+    """All of them, (n, features), and which of them are known, (n, features) bool: those of a channel that is not
+    `usable` (n, channels) are not."""
+    window = torch.where(usable[:, :, None], window, 0.0)
+    by_channel = torch.cat([window.mean(dim=2), log_variance(window)], dim=1)
+    moved = movements(window, patterns)
+    known = usable.repeat(1, by_channel.shape[1] // usable.shape[1])
+    return torch.cat([by_channel, moved], dim=1), torch.cat([known, torch.ones_like(moved, dtype=torch.bool)], dim=1)
+
+
+def _variance(values: Tensor) -> Tensor:
+    return (values - values.mean(dim=2, keepdim=True)).square().mean(dim=2)
