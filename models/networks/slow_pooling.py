@@ -127,8 +127,8 @@ class SlowPooling(nn.Module):
 
 
 def slow_statistics(window: Tensor, usable: Tensor, patterns: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
-    """Slow directions of the window's statistics, (n, kept). One that is not known is at its centre; where no channel is
-    usable all are NaN."""
+    """Slow directions of the window's statistics, (n, kept). One that is not known is at its centre; where no channel
+    is usable all are NaN."""
     found, known = statistics(window, usable, patterns)
     along = torch.where(known, found - centre, 0.0) @ directions
     return torch.where(usable.any(dim=1, keepdim=True), along, torch.nan)
