@@ -1,4 +1,4 @@
-"""The recipe of the shipped bundle: `python -m training.default_bundle`, under an hour on two cores.
+"""The recipe of the shipped bundle: `python -m training.default_bundle`, half an hour on two cores.
 
 One simulated participant throughout. Resting sessions of the weeks before pretrain the encoder, at level A (the
 envelope, written directly) or B (broadband, through the chain that serves); hours of stimulation at level B give the
@@ -76,7 +76,7 @@ class Recipe:
     rest_days: int = 20  # the last of them the day of the stimulations, day 0
     rest_s: int = 210
     rest_level: str = "A"
-    preset: str = "live"
+    preset: str = "ci"
     cross_session: float | None = None  # weight of the cross-session loss; None: the preset's
     steps: int = 3_000
     fitting_sessions: int = 9
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the whole recipe in two minutes, installed nowhere")
     parser.add_argument("--threads", type=int, default=2, help="cores to use")
     parser.add_argument("--rest-level", choices=("A", "B"), default="A", help="B is installed nowhere")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="live", help="another is installed nowhere")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="ci", help="another is installed nowhere")
     parser.add_argument("--cross-session", type=float, help="weight of that loss; another is installed nowhere")
     arguments = parser.parse_args()
     recipe = replace(

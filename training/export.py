@@ -121,7 +121,7 @@ def export_bundle(
         frozen=_frozen(fitted.get("frozen"), masked),
         min_usable_channels=fitted["min_usable_channels"],
         embedding_size=outputs["embedding"].shape[1],
-        read=None if slow is None else slow.directions.shape[1],
+        read=None if slow is None else slow.read,
         probes={key: _probe(one) for key, one in fitted["probes"].items()},
         precisions={precision: described(precision, judged[precision], weights[precision]) for precision in written},
         provenance={

@@ -74,7 +74,7 @@ def test_the_bundle_is_the_probe(line: Path):
     assert manifest.probes["prestimulus"].window == (-128, 0)
     assert manifest.probes["evoked"].window == (170, 298)
     assert manifest.provenance["parity"]["model.onnx"]["prestimulus"] < 1e-5
-    assert (manifest.read, manifest.embedding_size) == (2, 2 + NETWORK.width)
+    assert (manifest.read, manifest.embedding_size) == (4, 4 + NETWORK.width)
     encoder, _ = load_encoder(line / "run")
     with np.load(line / "probes" / "pooling.npz") as pooling:
         embedder = Embedder(encoder, Slow.of(dict(pooling))).eval()
