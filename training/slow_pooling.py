@@ -21,7 +21,7 @@ from training.resting import Pairs, pairs, quiet
 DIRECTIONS = 8  # of a token, kept at each place
 POWERS = 24  # components, whose power is taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
-READ_FLOP, READ_WINDOWS = 3e13, (5_000, 60_000)  # of rest, by the encoder
+READ_FLOP, READ_CHANNELS, READ_WINDOWS = 3e13, 60_000 * 96, (5_000, 60_000)  # of rest; a window's, summed over them
 PATTERNS_FROM = 3000  # windows of rest
 BATCH = 32
 SHRINKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance
@@ -31,14 +31,14 @@ LookedAt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # what of windows 
 
 
 def resting(sessions: list[Session], ends: dict[int, int], config: MaeConfig) -> Pairs:
-    """Windows before `ends` (session -> bin) that no stimulation touches, as many as are worth their time: a small
-    network reads them all in minutes, one of the paper's size a few thousand of them.
+    """Windows before `ends` (session -> bin) that no stimulation touches, as many as are worth their time and memory: a
+    small network reads 60 000 of 96 channels in minutes, one of the paper's size a few thousand.
 
     Raises:
         OperatorFault: less than half a minute of them.
     """
-    n = int(np.clip(READ_FLOP / flops(config), *READ_WINDOWS))
-    return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, n)
+    n = min(READ_FLOP / flops(config), READ_CHANNELS / config.channels)
+    return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, int(np.clip(n, *READ_WINDOWS)))
 
 
 def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:

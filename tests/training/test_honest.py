@@ -77,7 +77,10 @@ def test_what_is_hidden_is_rebuilt_better_than_by_anything_linear(tmp_path: Path
 
 # What is decoded, of a participant whose state is only in the size of a travelling wave ------------------------------
 
-ROWS = ("raw_mua", "pca", "mae", "mae_place_slow", "electrodes_removed_place_slow")
+ROWS = (
+    "raw_mua", "pca", "mae", "mae_place_slow", "electrodes_removed_place_slow",
+    "mae_served", "electrodes_removed_served",
+)  # fmt: skip
 STUDY = Simulated(
     seeds=(611,),
     control_seeds=(),
@@ -91,7 +94,7 @@ STUDY = Simulated(
     rest_s=60,
     many=Stimulation(learning=3, trials=120, new=2, new_trials=250, days=1),
 )
-MEASURES = Measures(labels=(200,), draws=2, components=128, rest_windows=1200, held_out_windows=60)
+MEASURES = Measures(labels=(200,), draws=2, components=128, rest_windows=6000, held_out_windows=60)
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +118,15 @@ def test_it_reads_what_nothing_linear_can_also_with_few_labels(now: dict[str, An
 
 @pytest.mark.timeout(900)
 def test_it_sees_a_good_part_of_what_the_ideal_observer_sees(now: dict[str, Any]) -> None:
-    """With 360 labels and 250 steps. The goal is 0.8 with 2000 labels, and is not reached: the figures
-    are in docs/evaluation.md."""
-    share = now["rows"]["new sessions"]["mae_place_slow"]["efficiency"]
-    assert share["value"] > 0.35
-    assert share["interval"][0] < 1.0
+    """With 360 labels, 250 steps and twelve minutes of rest: the figures are in docs/evaluation.md."""
+    for row, least in (("mae_place_slow", 0.35), ("mae_served", 0.5)):
+        share = now["rows"]["new sessions"][row]["efficiency"]
+        assert share["value"] > least
+        assert share["interval"][0] < 1.0
 
 
 @pytest.mark.timeout(900)
 def test_ten_lost_electrodes_cost_little(now: dict[str, Any]) -> None:
-    lost = now["compared"]["new sessions"]["electrodes_removed_place_slow - mae_place_slow"]
-    assert lost["balanced_accuracy"] > -0.02
+    for reading in ("place_slow", "served"):
+        lost = now["compared"]["new sessions"][f"electrodes_removed_{reading} - mae_{reading}"]
+        assert lost["balanced_accuracy"] > -0.02

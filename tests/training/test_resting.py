@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from models.errors import OperatorFault
+from models.networks.masked_autoencoder import PRESETS
 from tests.training.sessions import small_session
+from training import slow_pooling
 from training.resting import AFTER_S, APART_BINS, following, pairs, quiet, spread
 
 
@@ -90,3 +92,12 @@ def test_half_a_minute_of_rest_is_the_least(tmp_path: Path):
     session = small_session(tmp_path, seconds=25)
     with pytest.raises(OperatorFault, match="found 24 s of rest, expected at least 30 s"):
         quiet([session], {0: 25_000}, 128)
+
+
+def test_a_large_network_or_array_reads_fewer_windows(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    monkeypatch.setattr(slow_pooling, "pairs", lambda *one: asked.append(one[3]))
+    monkeypatch.setattr(slow_pooling, "quiet", lambda *one: {})
+    for config in (PRESETS["ci"], replace(PRESETS["ci"], channels=1024), PRESETS["paper"]):
+        slow_pooling.resting([], {}, config)
+    assert asked == [60_000, 5_625, 5_000]
