@@ -3,8 +3,8 @@
 Raw MUA; principal components, as many as the encoder is wide; electrode and current alone; an older bundle, as it
 stands. Where there is rest to learn from, what is read is two things, and each stands alone, too: the slow directions
 of the encoder's tokens, and those of simple statistics of the window (means, log-variances, lagged covariances), which
-owe nothing to a network. Then the mean of the tokens, and the tokens of the same network untrained, read as the trained
-one's are (docs/decisions/slow-directions.md).
+owe nothing to a network. Then the mean of the tokens, and the same network untrained, read as the trained one is
+(docs/decisions/slow-directions.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORDS = {
     "tokens": "its tokens alone, slow directions",
     "statistics": "statistics of the window alone, slow directions",
     "mean_pooling": "mean of the tokens",
-    "untrained_encoder": "tokens of the same network, untrained",
+    "untrained_encoder": "same network, untrained",
     "raw_mua": "raw MUA",
     "principal_components": "principal components",
     "stimulus_only": "electrode and current alone",
@@ -63,7 +63,7 @@ def unlabelled(embedder: Embedder, rest: Pairs | None) -> dict[str, See]:
     first = slice(0, KEPT)  # of what is read: what the tokens say; the window's statistics follow
     return {
         "tokens": lambda trials: embed(embedder, trials)[:, first],
-        "untrained_encoder": lambda trials: embed(untrained, trials)[:, first],
+        "untrained_encoder": lambda trials: embed(untrained, trials)[:, : untrained.read],
         "statistics": lambda trials: embed(embedder, trials)[:, KEPT : embedder.read],
         "mean_pooling": lambda trials: embed(embedder, trials)[:, embedder.read :],
     }

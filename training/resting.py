@@ -14,6 +14,7 @@ from training.sampler import Starts
 
 APART_BINS = (400, 1200)  # between the first bins of a pair: slower than a window, faster than a session
 STRETCH_BINS = 2 * APART_BINS[1]  # that is read on end: most of its windows have one behind them
+LEAST_STRETCHES = 4  # of a session, whose mean they are to give
 MOST_OF_A_STRETCH = 24  # windows, however short they are
 AFTER_S = 1.0  # a stimulation's end is not known, its answer takes this long
 LEAST_S = 30.0  # of rest, below which nothing is learned from it
@@ -41,7 +42,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class OnDisk:
-    """Windows that are read when they are asked for: an hour of rest is half a gigabyte. `session`, `start` (n,)."""
+    """Windows that are read when they are asked for: an hour of rest is 0.7 GB. `session`, `start` (n,)."""
 
     sessions: list[Session]
     session: NDArray[np.int64]
@@ -62,8 +63,10 @@ class OnDisk:
 
 
 def pairs(sessions: list[Session], starts: Starts, length: int, n: int) -> Pairs:
-    """About `n` windows, evenly over those that begin at `starts`, and which of them follow each other."""
+    """About `n` windows, evenly over those that begin at `starts`, and which of them follow each other; fewer where
+    they would overlap."""
     altogether = sum(len(allowed) for allowed in starts.values())
+    n = min(n, altogether // max(length, STRETCH_BINS // MOST_OF_A_STRETCH))
     chosen = {
         i: spread(np.asarray(allowed), length, max(2, round(n * len(allowed) / altogether)))
         for i, allowed in starts.items()
@@ -72,6 +75,8 @@ def pairs(sessions: list[Session], starts: Starts, length: int, n: int) -> Pairs
     session = np.concatenate([np.full(len(some), i) for i, some in chosen.items()])
     start = np.concatenate(list(chosen.values()))
     usable = np.concatenate([sessions[i].usable.throughout(some, length) for i, some in chosen.items()])
+    seen = usable.any(axis=1)  # of a window over a change of all channels none is usable throughout
+    session, start, usable = session[seen], start[seen], usable[seen]
     followed = following(session, start, length)
     return Pairs(OnDisk(sessions, session, start, length), usable, session, *followed)
 
@@ -81,8 +86,9 @@ def spread(allowed: NDArray[np.int64], length: int, n: int) -> NDArray[np.int64]
     and up to a window later than that: were they regular, hum or any other steady rhythm would have few phases."""
     step = max(length, STRETCH_BINS // MOST_OF_A_STRETCH)
     each = -(-STRETCH_BINS // step)
-    stretches = np.linspace(0, len(allowed), max(1, round(n / each)), endpoint=False).astype(int)
-    at = stretches[:, None] + np.arange(each) * step
+    stretches = max(LEAST_STRETCHES, round(n / each))
+    first = (np.arange(stretches) + 0.5) / stretches * len(allowed) - each * step / 2
+    at = first.clip(0).astype(int)[:, None] + np.arange(each) * step
     at = np.unique(at + np.random.default_rng(0).integers(step, size=at.shape))
     return allowed[at[at < len(allowed)]]
 
@@ -120,7 +126,8 @@ def quiet(sessions: list[Session], ends: dict[int, int], length: int) -> Starts:
         for onset in onsets:
             starts = starts[(starts + length < onset) | (starts > onset + AFTER_S * rate)]
         found[i] = starts
-        seconds += np.isin(starts + _apart(length)[1], starts).sum() / rate
+        nearest, furthest = (np.searchsorted(starts, starts + far) for far in _apart(length))
+        seconds += (furthest > nearest).sum() / rate
     if seconds < LEAST_S:
         raise OperatorFault(
             f"found {seconds:.0f} s of rest, expected at least {LEAST_S:.0f} s without stimulation, from which slow "

@@ -21,7 +21,7 @@ from training.resting import Pairs, pairs, quiet
 DIRECTIONS = 8  # of a token, kept at each place
 POWERS = 24  # components, whose power is taken
 LEARNED_FROM = 30_000_000  # numbers of latents, which half precision holds in 60 MB
-READ_FLOP, READ_CHANNELS, READ_WINDOWS = 3e13, 60_000 * 96, (5_000, 60_000)  # of rest; a window's, summed over them
+READ_FLOP, READ_CHANNELS, READ_WINDOWS = 6e13, 60_000 * 96, (5_000, 60_000)  # of rest; a window's, summed over them
 PATTERNS_FROM = 3000  # windows of rest
 BATCH = 32
 SHRINKS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean variance
@@ -30,15 +30,20 @@ TINY = 1e-12
 LookedAt = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # what of windows and usable channels
 
 
+def worth_reading(config: MaeConfig) -> int:
+    """How many windows of rest: a small network reads 60 000 of 96 channels in minutes, one of the paper's size a few
+    thousand; features of many channels fill the memory."""
+    n = min(READ_FLOP / flops(config), READ_CHANNELS / config.channels)
+    return int(np.clip(n, *READ_WINDOWS))
+
+
 def resting(sessions: list[Session], ends: dict[int, int], config: MaeConfig) -> Pairs:
-    """Windows before `ends` (session -> bin) that no stimulation touches, as many as are worth their time and memory: a
-    small network reads 60 000 of 96 channels in minutes, one of the paper's size a few thousand.
+    """Windows before `ends` (session -> bin) that no stimulation touches, as many as are worth reading.
 
     Raises:
         OperatorFault: less than half a minute of them.
     """
-    n = min(READ_FLOP / flops(config), READ_CHANNELS / config.channels)
-    return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, int(np.clip(n, *READ_WINDOWS)))
+    return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, worth_reading(config))
 
 
 def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
@@ -105,7 +110,12 @@ def steady(features: NDArray[np.floating[Any]], pairs: Pairs, kept: int = KEPT) 
         test = group % FOLDS == fold
         for k, slow in enumerate(SlowMap.each(first[~test], second[~test], session[~test], 1, SHRINKS)):
             lasting[k] += _lasts(slow, first[test], second[test], session[test])
-    return SlowMap.each(first, second, session, kept, [SHRINKS[int(np.argmax(lasting))]])[0]
+    slow = SlowMap.each(first, second, session, kept, [SHRINKS[int(np.argmax(lasting))]])[0]
+    along = slow(first)
+    for one in sessions:
+        along[session == one] -= along[session == one].mean(axis=0)
+    size = along.std(axis=0)
+    return SlowMap(slow.centre, slow.directions / np.where(size > TINY, size, 1.0))
 
 
 def _lasts(

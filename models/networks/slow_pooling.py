@@ -25,6 +25,7 @@ from models.networks.window_statistics import statistics
 
 Array = NDArray[np.float32]
 PLAIN = 3  # directions of a place that are read as they are
+FURTHEST = 8.0  # standard deviations of rest: what an artifact does to covariances is not that much more of a state
 
 
 def mean_and_spread(latents: Tensor, visible: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def features(
 class Slow:
     """(features - centre) @ directions, of the tokens' features and of the window's statistics, each by itself.
     `patterns` (channels, components) are what the statistics look along. A centre is (features,), directions
-    (features, kept), the slowest first, each of variance 1 over resting windows but for what shrinkage takes."""
+    (features, kept), the slowest first, each of variance 1 over resting windows, within sessions."""
 
     places: Places
     centre: Array
@@ -119,7 +120,7 @@ class SlowPooling(nn.Module):
 
     def forward(self, latents: Tensor, visible: Tensor, window: Tensor, usable: Tensor) -> Tensor:
         tokens = features(latents, visible, self.usual, self.directions, self.centre, self.components)
-        of_tokens = (tokens - self.slow_centre) @ self.slow_directions
+        of_tokens = ((tokens - self.slow_centre) @ self.slow_directions).clamp(-FURTHEST, FURTHEST)
         return torch.cat([of_tokens, slow_statistics(window, usable, *self._of_window())], dim=1)
 
     def _of_window(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,11 +128,11 @@ class SlowPooling(nn.Module):
 
 
 def slow_statistics(window: Tensor, usable: Tensor, patterns: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
-    """Slow directions of the window's statistics, (n, kept). One that is not known is at its centre; where no channel
+    """Slow directions of the window's statistics, (n, kept). That of a lost channel is at its centre; where no channel
     is usable all are NaN."""
     found, known = statistics(window, usable, patterns)
     along = torch.where(known, found - centre, 0.0) @ directions
-    return torch.where(usable.any(dim=1, keepdim=True), along, torch.nan)
+    return torch.where(usable.any(dim=1, keepdim=True), along, torch.nan).clamp(-FURTHEST, FURTHEST)
 
 
 class Embedder(nn.Module):

@@ -23,9 +23,9 @@ def averaged(window: Tensor, bins: int) -> Tensor:
 
 
 def log_variance(window: Tensor, scales: tuple[int, ...] = SCALES) -> Tensor:
-    """ln of each channel's variance over the window after averaging over so many bins, (n, scales · channels). Scales
-    of which a window has less than two are left out."""
-    kept = [scale for scale in scales if window.shape[2] // scale > 1]
+    """ln of each channel's variance over the window after averaging over so many bins, (n, scales · channels). But for
+    the first, scales of which a window has less than two are left out."""
+    kept = [scale for k, scale in enumerate(scales) if k == 0 or window.shape[2] // scale > 1]
     return torch.cat([(_variance(averaged(window, scale)) + TINY).log() for scale in kept], dim=1)
 
 

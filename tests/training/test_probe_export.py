@@ -79,7 +79,7 @@ def test_the_bundle_is_the_probe(line: Path):
     with np.load(line / "probes" / "pooling.npz") as pooling:
         embedder = Embedder(encoder, Slow.of(dict(pooling))).eval()
     stored = json.loads((line / "probes" / "probes.json").read_text())["probes"]["prestimulus"]
-    assert not any(stored["weight"][2:])  # the mean of the tokens is there for others
+    assert not any(stored["weight"][4:])  # the mean of the tokens is there for others
     trials = gather(open_sessions([line / "data"], line)[0], "prestimulus", 128)
     expected = 1 / (1 + np.exp(-(embed(embedder, trials) @ np.array(stored["weight"]) + stored["bias"])))
     running = open_bundle(bundle.path)
@@ -209,7 +209,7 @@ def test_the_paper_s_pooling_is_a_matter_of_asking(line: Path, tmp_path: Path):
     np.testing.assert_allclose(golden.embedding, mean, atol=1e-5)
     # what follows the slow directions in the other bundle is the same mean
     slow = verify(find_bundle(line / "repository", "mine")).golden()
-    np.testing.assert_allclose(slow.embedding[:, 2:], mean, atol=1e-5)
+    np.testing.assert_allclose(slow.embedding[:, 4:], mean, atol=1e-5)
     stored = json.loads((tmp_path / "probes" / "probes.json").read_text())["probes"]["prestimulus"]["metrics"]
     assert "statistics" not in stored[SAME_SESSIONS]  # it, too, would have to be learned from rest
 

@@ -12,6 +12,7 @@ from models.errors import OperatorFault
 from models.networks.masked_autoencoder import PRESETS
 from tests.training.sessions import small_session
 from training import slow_pooling
+from training.data import Trial
 from training.resting import AFTER_S, APART_BINS, following, pairs, quiet, spread
 
 
@@ -59,12 +60,33 @@ def test_windows_are_spread_over_all_rest_and_pairs_never_overlap(length: int, n
     start = spread(np.arange(400_000), length, n)
     assert 0.6 * n < len(start) < 1.4 * n
     assert (np.diff(start) > 0).all()
-    assert start[0] < 5000
-    assert start[-1] > 300_000
+    assert start[0] < 60_000
+    assert start[-1] > 340_000
     first, second = following(np.zeros(len(start), int), start, length)
     behind = start[second] - start[first]
+    assert behind.max() <= max(APART_BINS[1], 2 * length + APART_BINS[1] - APART_BINS[0])
     assert len(first) > 0.4 * len(start)
     assert behind.min() >= max(length, APART_BINS[0])
+
+
+def test_of_many_sessions_each_is_seen_from_begin_to_end():
+    start = spread(np.arange(600_000), 128, 20)  # a hundred sessions, two thousand windows
+    assert len(start) < 100
+    assert np.diff(np.sort(start)).max() < 160_000
+    assert 60_000 < start[0] < 90_000 < 510_000 < start[-1]
+
+
+def test_a_minute_of_rest_is_not_read_many_times(tmp_path: Path):
+    session = small_session(tmp_path, seconds=60)
+    found = pairs([session], {0: np.arange(59_800)}, 128, 60_000)
+    assert len(found.windows) < 500
+
+
+def test_rest_in_small_pieces_counts_where_pairs_fit_into_them(tmp_path: Path):
+    session = small_session(tmp_path, seconds=100)
+    trials = tuple(Trial(2.2 * k, 1, 10.0, True) for k in range(1, 45))
+    busy = replace(session, header=replace(session.header, trials=trials))
+    assert len(quiet([busy], {0: 100_000}, 128)[0]) > 30_000
 
 
 def test_the_sessions_of_pairs_keep_apart():

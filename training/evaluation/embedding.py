@@ -7,7 +7,7 @@
     place             mean and spread, how each place on the array departs from its usual, and the power of the
                       leading components of that: what is quadratic, or weighted by place, a mean forgets
 
-Each can be read as it is, or by its slow directions (`slow`); the slow directions of the last are what is served
+Each can be read as it is, or by its slow directions (`slow`); those of the last are half of what is served
 (`models.networks.slow_pooling`).
 """
 

@@ -30,6 +30,7 @@ from training.frozen import describe, freeze, read
 from training.pretrain import PretrainSettings, load_encoder, train
 from training.probe import refuse_other_origin
 from training.readout import FOLDS
+from training.slow_pooling import worth_reading
 from training.trials import LEAST_TRIALS, TRAINING_PART, gather, training_ends
 
 AFTER_TRAIN_BINS = 1200  # from a stimulus on are not spontaneous
@@ -97,6 +98,7 @@ def recorded(
     folder = cache / about["sessions"]["participant"]
     folder.mkdir(parents=True, exist_ok=True)
     sessions = _trials(both, names, encoder.config.bins, folder)
+    measures = replace(measures, rest_windows=min(measures.rest_windows, worth_reading(encoder.config)))
     resting = _rest(both, ends, rest_data, normaliser, encoder.config.bins, measures, cache, folder, known)
     weights = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]

@@ -19,7 +19,7 @@ class Measures:
     draws: int = 5  # stretches of so many labels; fewer where they would overlap
     permutations: int = 50
     components: int = 768
-    rest_windows: int = 30_000  # for what is learned without labels; an hour of them, end to end
+    rest_windows: int = 30_000  # for what is learned without labels; at most, an hour of them
     held_out_windows: int = 400  # of resting sessions that no encoder was trained on
     removed_electrodes: int = 10
 

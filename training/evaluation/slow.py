@@ -57,7 +57,7 @@ class SlowMap:
         first, second = ((some - centre).astype(np.float32) for some in (first, second))
         for one in np.unique(session):
             rows = session == one
-            own = (first[rows].mean(axis=0) + second[rows].mean(axis=0)) / 2
+            own = (first[rows].mean(axis=0, dtype=np.float64) + second[rows].mean(axis=0, dtype=np.float64)) / 2
             first[rows] -= own
             second[rows] -= own
         squares = (np.einsum("nf,nf->f", some, some, dtype=np.float64) for some in (first, second))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 SECONDS = "seconds.jsonl"  # beside the files: what each took
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from training.evaluation import study, subject
 from training.evaluation.settings import Measures, Simulated
 from training.evaluation.steps import Step
 from training.evaluation.subject import Subject
+from training.slow_pooling import worth_reading
 
 
 class Work(Protocol):
@@ -48,6 +49,7 @@ class SimulatedWork:
 
 
 def simulated(settings: Simulated, measures: Measures, cache: Path) -> list[Work]:
+    measures = replace(measures, rest_windows=min(measures.rest_windows, worth_reading(study.network(settings))))
     return [
         SimulatedWork(settings, measures, code, seed, full, cache / f"{code}-{seed}")
         for code, seed, full in settings.participants()

@@ -15,7 +15,7 @@ BASELINES = ("raw_mua", "pca", "pca_rest")
 # headings of the long table, and the rows under each
 KINDS: dict[str, tuple[str, ...]] = {
     "The paper's rows": (*BASELINES, "mae"),
-    "Other poolings of the same encoder": tuple(
+    "Other readings of the same encoder": tuple(
         name for name in WORDS if name.startswith("mae_") and Row.of(name).beside is None
     ),
     "Simple rivals, as many labels": RIVALS,
@@ -28,7 +28,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Ideal observers, who know the simulated participant": tuple(f"observer_{name}" for name in OBSERVERS),
 }
 _MARKS = {
-    "mae_place_slow": (DEEP, "o"), "mae": (SKY, "s"), "raw_mua": ("#8A8F98", "v"), "pca": ("#5B6169", "^"),
+    "mae_place_slow": (DEEP, "o"), "mae_served": (ORANGE, "h"), "mae": (SKY, "s"),
+    "raw_mua": ("#8A8F98", "v"), "pca": ("#5B6169", "^"),
     "pca_rest": ("#8A8F98", "<"), "statistics_slow": (VERMILION, "D"), "supervised": (PURPLE, "P"),
     "stimulus": (GREEN, "X"), IDEAL: (INK, "*"),
 }  # fmt: skip

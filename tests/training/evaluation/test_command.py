@@ -27,8 +27,8 @@ MEASURES = Measures(
 ROWS = {
     name: WORDS[name]
     for name in (
-        "raw_mua", "pca", "mae", "mae_registers", "mae_place_slow", "log_variance", "statistics_slow", "supervised",
-        "untrained", "electrodes_removed", "stimulus", "prior", "mae_and_stimulus",
+        "raw_mua", "pca", "mae", "mae_registers", "mae_place_slow", "mae_served", "log_variance", "statistics_slow",
+        "supervised", "untrained", "electrodes_removed", "stimulus", "prior", "mae_and_stimulus",
     )
 }  # fmt: skip
 
