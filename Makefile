@@ -29,7 +29,7 @@ audit: $(DEV)
 bench: $(SERVING)
 	$(VENV)/bin/phosphene bench
 
-# the shipped bundle again, from nothing: under an hour on two cores, goes on where a kill left it
+# the shipped bundle again, from nothing: half an hour on two cores, goes on where a kill left it
 default-bundle: $(DEV)
 	$(VENV)/bin/python -m training.default_bundle
 

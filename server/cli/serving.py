@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from models.errors import OperatorFault
 from server.cli.options import (
     Config,
     Mode,
@@ -146,6 +147,10 @@ def simulate(
     if out is not None:
         from training.simulate import write_dataset
 
+        if seconds < float("inf"):
+            raise OperatorFault(
+                f"--seconds {seconds:g}: ends a stream; how long a session in a file is, says --minutes"
+            )
         write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
         return
     obeys = TRIGGERS if triggers is None else f"name='{triggers}'"

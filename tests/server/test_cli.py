@@ -94,6 +94,12 @@ def test_serve_opens_what_a_recording_does_not_say(tmp_path):
             open_source(Settings(source=live, stream="raw"))
 
 
+def test_a_session_in_a_file_ends_by_its_minutes(tmp_path, capsys):
+    assert run(["simulate", "--out", str(tmp_path / "data"), "--seconds", "600"]) == 2
+    assert "says --minutes" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_port_in_use_is_one_line(capsys):
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
