@@ -148,9 +148,7 @@ def simulate(
         from training.simulate import write_dataset
 
         if seconds < float("inf"):
-            raise OperatorFault(
-                f"--seconds {seconds:g}: ends a stream; how long a session in a file is, says --minutes"
-            )
+            raise OperatorFault(f"--seconds {seconds:g}: ends a stream; of sessions in files say --minutes")
         write_dataset(out, protocol.value, settings, sessions, minutes, level.value, print)
         return
     obeys = TRIGGERS if triggers is None else f"name='{triggers}'"

@@ -96,7 +96,7 @@ def test_serve_opens_what_a_recording_does_not_say(tmp_path):
 
 def test_a_session_in_a_file_ends_by_its_minutes(tmp_path, capsys):
     assert run(["simulate", "--out", str(tmp_path / "data"), "--seconds", "600"]) == 2
-    assert "says --minutes" in capsys.readouterr().err
+    assert "of sessions in files say --minutes" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
 
