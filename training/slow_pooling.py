@@ -1,4 +1,4 @@
-"""How the tokens of a frozen encoder are pooled and which directions of that are slow, learned from rest alone."""
+"""What of a frozen encoder's tokens, and of the window itself, is slow: learned from rest alone, without answers."""
 
 from __future__ import annotations
 
@@ -50,11 +50,10 @@ def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
     rows = learned_from(len(pairs.windows), encoder.config)
     latents, visible = zip(*_tokens(encoder, pairs.windows[rows], pairs.usable[rows]), strict=True)
     places = learn_places(torch.cat(latents), torch.cat(visible), encoder.config.channels)
-    slow = steady(_features(encoder, places, pairs), pairs, kept)
-    patterns, of_window = learn_window(pairs, kept, encoder.looked_at)
-    both = (slow.centre, slow.directions), (of_window.centre, of_window.directions)
-    of_tokens, of_window_too = (tuple(one.astype(np.float32) for one in each) for each in both)
-    return Slow(places, *of_tokens, patterns, *of_window_too)
+    tokens = steady(_features(encoder, places, pairs), pairs, kept)
+    patterns, window = learn_window(pairs, kept, encoder.looked_at)
+    learned = (tokens.centre, tokens.directions, patterns, window.centre, window.directions)
+    return Slow(places, *(one.astype(np.float32) for one in learned))
 
 
 def learn_window(pairs: Pairs, kept: int = KEPT, looked_at: LookedAt = lambda *whole: whole) -> tuple[Array, SlowMap]:

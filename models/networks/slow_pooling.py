@@ -121,10 +121,8 @@ class SlowPooling(nn.Module):
     def forward(self, latents: Tensor, visible: Tensor, window: Tensor, usable: Tensor) -> Tensor:
         tokens = features(latents, visible, self.usual, self.directions, self.centre, self.components)
         of_tokens = ((tokens - self.slow_centre) @ self.slow_directions).clamp(-FURTHEST, FURTHEST)
-        return torch.cat([of_tokens, slow_statistics(window, usable, *self._of_window())], dim=1)
-
-    def _of_window(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.patterns, self.window_centre, self.window_directions
+        of_window = slow_statistics(window, usable, self.patterns, self.window_centre, self.window_directions)
+        return torch.cat([of_tokens, of_window], dim=1)
 
 
 def slow_statistics(window: Tensor, usable: Tensor, patterns: Tensor, centre: Tensor, directions: Tensor) -> Tensor:

@@ -125,9 +125,13 @@ def test_resting_pairs_follow_each_other_and_held_out_windows_are_others(tmp_pat
     z = sessions[0].z.astype(np.float16)
     rows = found.session[found.first] == 0
     assert rows.sum() > 10
+    starts: list[int] = []
     for first, second in zip(found.first[rows], found.second[rows], strict=True):
         at, behind = (
             np.flatnonzero((z[:-1, 0] == one[0, 0]) & (z[1:, 0] == one[0, 1]))[0]
             for one in (found.windows[first], found.windows[second])
         )
         assert 400 <= behind - at <= 1200
+        assert np.array_equal(found.windows[second], z[behind : behind + 128].T)
+        starts.append(at)
+    assert starts == sorted(starts)
