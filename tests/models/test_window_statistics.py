@@ -57,6 +57,17 @@ def test_a_channel_that_is_lost_is_at_its_usual_and_not_silent():
     assert (~known).sum(axis=1).tolist() == [4] * 40  # its mean, and its variance at three scales
 
 
+def test_an_artifact_at_one_electrode_says_little():
+    pairs = rest(300)
+    patterns, slow = learn_window(pairs)
+    windows, usable = pairs.windows[:40].astype(np.float32), np.ones((40, CHANNELS), bool)
+    whole = see_window(windows, usable, patterns, slow)
+    windows[:, 4, :3] = 60.0
+    assert np.abs(see_window(windows, usable, patterns, slow) - whole).max() < 1.5
+    windows[:, :, :40] = 1e4  # on all of them it may say much, but not more than rest ever does
+    assert np.abs(see_window(windows, usable, patterns, slow)).max() <= 8
+
+
 def test_where_nothing_is_usable_nothing_is_said():
     patterns, slow = learn_window(rest(60))
     usable = np.ones((2, CHANNELS), bool)
