@@ -13,7 +13,7 @@ SCALES = (1, 4, 16)  # bins that are averaged before a variance is taken
 STEP_BINS = 8  # components are looked at every so often: 25 Hz is five such steps
 COMPONENTS = 12
 LAGS = 5  # steps, so up to 40 ms
-FURTHEST_Z = 8.0  # reached by 3 bins in 10 000 of simulated broadband
+FURTHEST_Z = 6.0  # reached by 15 bins in 10 000 of simulated broadband
 TINY = 1e-6
 
 
