@@ -13,7 +13,7 @@ from torch import Tensor
 from models.networks.flops import flops
 from models.networks.masked_autoencoder import Encoder, MaeConfig
 from models.networks.slow_pooling import Array, Places, Slow, by_place, features, slow_statistics
-from models.networks.window_statistics import COMPONENTS, STEP_BINS, averaged, statistics
+from models.networks.window_statistics import COMPONENTS, STEP_BINS, averaged, scales_of, statistics
 from training.data import Session
 from training.evaluation.slow import KEPT, SlowMap
 from training.resting import Pairs, pairs, quiet
@@ -51,13 +51,16 @@ def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
     latents, visible = zip(*_tokens(encoder, pairs.windows[rows], pairs.usable[rows]), strict=True)
     places = learn_places(torch.cat(latents), torch.cat(visible), encoder.config.channels)
     tokens = steady(_features(encoder, places, pairs), pairs, kept)
-    patterns, window = learn_window(pairs, kept, encoder.looked_at)
-    learned = (tokens.centre, tokens.directions, patterns, window.centre, window.directions)
+    patterns, loading, window = learn_window(pairs, kept, encoder.looked_at)
+    learned = (tokens.centre, tokens.directions, patterns, loading, window.centre, window.directions)
     return Slow(places, *(one.astype(np.float32) for one in learned))
 
 
-def learn_window(pairs: Pairs, kept: int = KEPT, looked_at: LookedAt = lambda *whole: whole) -> tuple[Array, SlowMap]:
-    """Patterns (channels, components) of rest, and slow directions of the windows' statistics along them."""
+def learn_window(
+    pairs: Pairs, kept: int = KEPT, looked_at: LookedAt = lambda *whole: whole
+) -> tuple[Array, Array, SlowMap]:
+    """Patterns (channels, components) of rest; what the channels' statistics have in common, (kinds · channels,); and
+    slow directions of all statistics."""
     rows = np.linspace(0, len(pairs.windows) - 1, min(PATTERNS_FROM, len(pairs.windows))).astype(int)
     some, _ = looked_at(torch.from_numpy(pairs.windows[rows].astype(np.float32)), torch.from_numpy(pairs.usable[rows]))
     patterns = leading_patterns(some)
@@ -69,15 +72,27 @@ def learn_window(pairs: Pairs, kept: int = KEPT, looked_at: LookedAt = lambda *w
             column.append(value.numpy())
     values, there = np.concatenate(found), np.concatenate(known)
     usual = values.sum(axis=0, where=there, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
-    return patterns, steady(np.where(there, values, usual.astype(np.float32)), pairs, kept)
+    values = np.where(there, values, usual.astype(np.float32))
+    kinds = 1 + len(scales_of(some.shape[2]))  # means, and ln variances
+    return patterns, _in_common(values, len(patterns), kinds), steady(values, pairs, kept)
+
+
+def _in_common(values: Array, channels: int, kinds: int) -> Array:
+    """For each kind of statistic the direction over channels in which it varies most, of length 1."""
+    found = []
+    for kind in range(kinds):
+        some = values[:, kind * channels : (kind + 1) * channels].astype(np.float64)
+        found.append(np.linalg.eigh(np.atleast_2d(np.cov(some, rowvar=False)))[1][:, -1])
+    return np.concatenate(found).astype(np.float32)
 
 
 @torch.no_grad()
 def see_window(
-    windows: NDArray[np.floating[Any]], usable: NDArray[np.bool_], patterns: Array, slow: SlowMap
+    windows: NDArray[np.floating[Any]], usable: NDArray[np.bool_], patterns: Array, loading: Array, slow: SlowMap
 ) -> NDArray[np.float64]:
     """What is served of the statistics of windows (n, channels, bins), (n, kept)."""
-    learned = [torch.from_numpy(np.asarray(one, np.float32)) for one in (patterns, slow.centre, slow.directions)]
+    learned = [np.asarray(one, np.float32) for one in (patterns, loading, slow.centre, slow.directions)]
+    learned = [torch.from_numpy(one) for one in learned]
     found = []
     for k in range(0, len(windows), BATCH):
         some = torch.from_numpy(np.asarray(windows[k : k + BATCH], np.float32))

@@ -25,6 +25,7 @@ from models.networks.window_statistics import statistics
 
 Array = NDArray[np.float32]
 PLAIN = 3  # directions of a place that are read as they are
+LEAST_SEEN = 0.1  # of what channels share: with less what is lost is not made up for
 FURTHEST = 8.0  # standard deviations of rest: what an artifact does to covariances is not that much more of a state
 
 
@@ -74,13 +75,15 @@ def features(
 @dataclass(frozen=True, eq=False)
 class Slow:
     """(features - centre) @ directions, of the tokens' features and of the window's statistics, each by itself.
-    `patterns` (channels, components) are what the statistics look along. A centre is (features,), directions
+    `patterns` (channels, components) are what the statistics look along; `window_loading` (kinds · channels,) is each
+    channel's share in what all have in common, for each kind of statistic. A centre is (features,), directions
     (features, kept), the slowest first, each of variance 1 over resting windows, within sessions."""
 
     places: Places
     centre: Array
     directions: Array
     patterns: Array
+    window_loading: Array
     window_centre: Array
     window_directions: Array
 
@@ -94,6 +97,7 @@ class Slow:
             "slow_centre": self.centre,
             "slow_directions": self.directions,
             "patterns": self.patterns,
+            "window_loading": self.window_loading,
             "window_centre": self.window_centre,
             "window_directions": self.window_directions,
         }
@@ -106,7 +110,10 @@ class Slow:
             KeyError: one is missing.
         """
         places = Places(**{name: arrays[name] for name in Places.__dataclass_fields__})
-        names = ("slow_centre", "slow_directions", "patterns", "window_centre", "window_directions")
+        names = (
+            *("slow_centre", "slow_directions"),
+            *("patterns", "window_loading", "window_centre", "window_directions"),
+        )
         return cls(places, *(arrays[name] for name in names))
 
 
@@ -121,15 +128,27 @@ class SlowPooling(nn.Module):
     def forward(self, latents: Tensor, visible: Tensor, window: Tensor, usable: Tensor) -> Tensor:
         tokens = features(latents, visible, self.usual, self.directions, self.centre, self.components)
         of_tokens = ((tokens - self.slow_centre) @ self.slow_directions).clamp(-FURTHEST, FURTHEST)
-        of_window = slow_statistics(window, usable, self.patterns, self.window_centre, self.window_directions)
+        of_window = slow_statistics(
+            window, usable, self.patterns, self.window_loading, self.window_centre, self.window_directions
+        )
         return torch.cat([of_tokens, of_window], dim=1)
 
 
-def slow_statistics(window: Tensor, usable: Tensor, patterns: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
-    """Slow directions of the window's statistics, (n, kept). That of a lost channel is at its centre; where no channel
-    is usable all are NaN."""
+def slow_statistics(
+    window: Tensor, usable: Tensor, patterns: Tensor, loading: Tensor, centre: Tensor, directions: Tensor
+) -> Tensor:
+    """Slow directions of the window's statistics, (n, kept). Those of a lost channel are as far from their centre as
+    the others' say by what they share at rest (`loading`: a direction that weighs channels against each other would
+    see them disagree otherwise). Where no channel is usable all are NaN."""
     found, known = statistics(window, usable, patterns)
-    along = torch.where(known, found - centre, 0.0) @ directions
+    away = torch.where(known, found - centre, 0.0)
+    n = len(loading)
+    by_channel, there = (some[:, :n].unflatten(1, (-1, usable.shape[1])) for some in (away, known))
+    shared = loading.unflatten(0, by_channel.shape[1:])
+    seen = (shared.square() * there).sum(dim=2).clamp(min=LEAST_SEEN)
+    common = (by_channel * shared).sum(dim=2) / seen
+    by_channel = torch.where(there, by_channel, common[:, :, None] * shared)
+    along = torch.cat([by_channel.flatten(1), away[:, n:]], dim=1) @ directions
     return torch.where(usable.any(dim=1, keepdim=True), along, torch.nan).clamp(-FURTHEST, FURTHEST)
 
 

@@ -121,11 +121,11 @@ def test_what_is_pooled_stays_float32(encoder: Encoder, slow: Slow):
         if "MatMul" in node.op_type:
             kinds["exact" if node.name.startswith(IN_POOLING) else "quantised"] += 1
             assert node.op_type == ("MatMul" if node.name.startswith(IN_POOLING) else "MatMulInteger")
-    assert kinds == {"quantised": 1 + 4 * encoder.config.depth, "exact": 10}
+    assert kinds == {"quantised": 1 + 4 * encoder.config.depth, "exact": 21}
     half = onnx.load_from_string(halve(export_onnx(encoder, PROBES, slow), (IN_POOLING,))).graph
     rounded = {value for node in half.node if node.op_type == "Cast" for value in node.output}
     products = [node for node in half.node if node.op_type == "MatMul"]
-    assert len(products) == 11 + 4 * encoder.config.depth
+    assert len(products) == 22 + 4 * encoder.config.depth
     for node in products:
         assert node.name.startswith(IN_POOLING) == rounded.isdisjoint(node.input)
 

@@ -50,7 +50,9 @@ class SpontaneousComponents:
 
     def features(self, windows: Windows) -> Features:
         """Means, ln variances and lagged covariances of the components within each window."""
-        return movements(torch.from_numpy(windows), torch.from_numpy(self.patterns)).numpy()
+        window = torch.from_numpy(windows)
+        usable = torch.ones(window.shape[:2], dtype=torch.bool)
+        return movements(window, usable, torch.from_numpy(self.patterns)).numpy()
 
 
 TINY = 1e-6

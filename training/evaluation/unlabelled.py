@@ -28,17 +28,18 @@ SLOWED = ("pca_rest", "log_variance_scales", "lagged_covariances")
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
-    """`slow` by name, of SLOWED; `window` of all statistics together, as they are served."""
+    """`slow` by name, of SLOWED; `window` of all statistics together, as they are served, with their `loading`."""
 
     components: PrincipalComponents
     spontaneous: SpontaneousComponents
     slow: dict[str, SlowMap]
+    loading: NDArray[np.float32]
     window: SlowMap
 
     def features(self, name: str, windows: Windows, usable: NDArray[np.bool_]) -> Features:
         """A rival's features, `name` one of SLOWED or log_variance, with `_slow` their slow directions; (n, …)."""
         if name == "statistics_slow":
-            return see_window(windows, usable, self.spontaneous.patterns, self.window)
+            return see_window(windows, usable, self.spontaneous.patterns, self.loading, self.window)
         plain = name.removesuffix("_slow")
         found = _features(plain, windows, self.components, self.spontaneous)
         return found if plain == name else self.slow[plain](found)
@@ -66,14 +67,14 @@ def learned(rest: Rest, n_components: int) -> Unlabelled:
     some = rest.windows[rows].astype(np.float32)
     components, spontaneous = PrincipalComponents.fitted(raw(some), n_components), SpontaneousComponents.fitted(some)
     slow = {name: steady(_features(name, rest.windows, components, spontaneous), rest) for name in SLOWED}
-    patterns, window = learn_window(rest)
+    patterns, loading, window = learn_window(rest)
     assert np.array_equal(patterns, spontaneous.patterns)  # of the same windows
-    return Unlabelled(components, spontaneous, slow, window)
+    return Unlabelled(components, spontaneous, slow, loading, window)
 
 
 def write(file: Path, found: Unlabelled) -> None:
     arrays = {"centre": found.components.centre, "directions": found.components.directions}
-    arrays["patterns"] = found.spontaneous.patterns
+    arrays |= {"patterns": found.spontaneous.patterns, "loading": found.loading}
     for name, one in (found.slow | {"window": found.window}).items():
         arrays |= {f"{name}.centre": one.centre, f"{name}.directions": one.directions}
     with file.open("wb") as stream:
@@ -85,4 +86,4 @@ def read(file: Path) -> Unlabelled:
         slow = {name: SlowMap(stored[f"{name}.centre"], stored[f"{name}.directions"]) for name in (*SLOWED, "window")}
         window = slow.pop("window")
         components = PrincipalComponents(stored["centre"], stored["directions"])
-        return Unlabelled(components, SpontaneousComponents(stored["patterns"]), slow, window)
+        return Unlabelled(components, SpontaneousComponents(stored["patterns"]), slow, stored["loading"], window)
