@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
-from models.networks.fewer_electrodes import FewerElectrodes
-from models.networks.masked_autoencoder import Encoder
+from models.networks.fewer_electrodes import Reader
 from models.networks.slow_pooling import Embedder, Slow
 from models.quiet import quiet
 
 OPSET = 23
 LARGE_TENSOR, ALIGNED = 8192, 64  # bytes; what is smaller, probes too, stays in the model
-Reader = Encoder | FewerElectrodes
 IN_POOLING = "pooling/"  # begins the names of the nodes that stay float32
 
 

@@ -160,7 +160,7 @@ def _measure(one: Subject, seen: Seen, layout: Layout, share: float, file: Path)
     assert one.positions is not None
     if share < 1:
         reader = FewerElectrodes(encoder, spread(one.positions, round(share * encoder.reads))).eval()
-    slow = learn(reader, rest.read(one.rest))  # type: ignore[arg-type]
+    slow = learn(reader, rest.read(one.rest))
     embedder = Embedder(reader, slow).eval()
     learned = embed(embedder, seen.trials)[layout.training][:, : embedder.read]
     readout = fit(learned, seen.trials.perceived[layout.training])

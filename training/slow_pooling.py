@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.networks.fewer_electrodes import Reader
 from models.networks.flops import flops
-from models.networks.masked_autoencoder import Encoder, MaeConfig
+from models.networks.masked_autoencoder import MaeConfig
 from models.networks.slow_pooling import Array, Places, Slow, by_place, features, slow_statistics
 from models.networks.window_statistics import COMPONENTS, STEP_BINS, averaged, scales_of, statistics
 from training.data import Session
@@ -46,7 +47,7 @@ def resting(sessions: list[Session], ends: dict[int, int], config: MaeConfig) ->
     return pairs(sessions, quiet(sessions, ends, config.bins), config.bins, worth_reading(config))
 
 
-def learn(encoder: Encoder, pairs: Pairs, kept: int = KEPT) -> Slow:
+def learn(encoder: Reader, pairs: Pairs, kept: int = KEPT) -> Slow:
     rows = learned_from(len(pairs.windows), encoder.config)
     latents, visible = zip(*_tokens(encoder, pairs.windows[rows], pairs.usable[rows]), strict=True)
     places = learn_places(torch.cat(latents), torch.cat(visible), encoder.config.channels)
@@ -170,7 +171,7 @@ def _leading(values: Tensor, n: int) -> Tensor:
 
 
 @torch.no_grad()
-def _tokens(encoder: Encoder, windows: NDArray[np.float16], usable: NDArray[np.bool_]) -> list[tuple[Tensor, Tensor]]:
+def _tokens(encoder: Reader, windows: NDArray[np.float16], usable: NDArray[np.bool_]) -> list[tuple[Tensor, Tensor]]:
     found = []
     for k in range(0, len(windows), BATCH):
         rows = slice(k, k + BATCH)
@@ -180,7 +181,7 @@ def _tokens(encoder: Encoder, windows: NDArray[np.float16], usable: NDArray[np.b
 
 
 @torch.no_grad()
-def _features(encoder: Encoder, places: Places, pairs: Pairs) -> NDArray[np.float32]:
+def _features(encoder: Reader, places: Places, pairs: Pairs) -> NDArray[np.float32]:
     fields, found = [torch.from_numpy(value) for value in vars(places).values()], []
     for k in range(0, len(pairs.windows), BATCH):
         some = torch.from_numpy(pairs.windows[k : k + BATCH].astype(np.float32))

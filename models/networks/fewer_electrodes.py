@@ -54,3 +54,6 @@ class FewerElectrodes(nn.Module):
     def looked_at(self, window: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
         """What is seen of them."""
         return window[:, self.electrodes], usable[:, self.electrodes]
+
+
+Reader = Encoder | FewerElectrodes  # of windows of all electrodes
