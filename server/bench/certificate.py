@@ -52,6 +52,7 @@ def _verdicts(found: dict[str, Any]) -> Iterable[Row]:
 
 def _stages(seen: dict[str, Any]) -> Iterable[Row]:
     rows = {"newest sample → frame at a client": seen["sample_to_frame"]}
+    rows |= {"the same less its inference": seen["sample_to_frame_less_inference"]}
     rows |= {f"of it: {name}": seen["stages"][name] for name in STAGES}
     for name, one in (rows | {"this machine's noise floor": seen["noise_floor_ms"]}).items():
         yield name, *(f"{one[key]:.3g}" for key in PERCENTILES)

@@ -9,10 +9,10 @@ from training.evaluation.steps import Step
 from training.trials import TRAINING_PART
 
 FITTED = 400  # trials of a measured fit
-# Seconds of one core: of a simulated second, normalised; of an encoded window and a step of pretraining (`tiny`, one
-# token a channel); of a fit with cross-validation to 400 trials, by the number of features
+# Seconds of one core: of a simulated second, normalised; of an encoded window (of rest: in bfloat16) and a step of
+# pretraining (`tiny`, one token a channel); of a fit with cross-validation to 400 trials, by the number of features
 TYPICAL = {
-    "simulated": 0.005, "encoded": 0.006, "trained": 0.75,
+    "simulated": 0.005, "encoded": 0.006, "rest encoded": 0.003, "trained": 0.75,
     "fit 2": 0.03, "fit 384": 0.3, "fit 768": 0.6, "fit 12288": 1.0,
 }  # fmt: skip
 OVERHEAD_S = 0.5  # of any step: reading, writing

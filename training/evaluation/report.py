@@ -51,14 +51,19 @@ class Measured:
             self.participant["questions"].setdefault(asked[0], {})[asked[1]] = _described(found, seen, layout, outcomes)
         there = [name for name in ("mae", "no_cross_session", "untrained") if name in subject.encoded_by]
         self.participant["rest"] = {name: self._resting(name) for name in there}
+        mae = self._told("mae")
+        for name in there[1:]:
+            less = identity.session_identity_less(self._told(name), mae)
+            self.participant["rest"][name]["session_identity_less_mae"] = less
 
     def _resting(self, name: str) -> dict[str, Any]:
         with np.load(self.subject.resting_file(name)) as stored:
-            several = len(np.unique(stored["session"])) > 1  # of one session nothing can be told apart
-            return {
-                "session_identity": identity.session_identity(stored["first"], stored["session"]) if several else None,
-                "participation_ratio": identity.participation_ratio(stored["held_out"]),
-            }
+            ratio = identity.participation_ratio(stored["held_out"])
+        return {"session_identity": identity.session_identity(self._told(name)), "participation_ratio": ratio}
+
+    def _told(self, name: str) -> identity.Told:
+        with np.load(self.subject.resting_file(name)) as stored:
+            return identity.Told(stored["told.right"], stored["told.session"])
 
 
 def read_outcome(file: Path) -> Outcome:

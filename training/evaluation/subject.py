@@ -15,7 +15,7 @@ from models.errors import OperatorFault
 from models.manifest import PROBES
 from models.networks.masked_autoencoder import Encoder, build
 from models.networks.slow_pooling import PLAIN
-from training.evaluation import looks, trial_file, unlabelled
+from training.evaluation import identity, looks, trial_file, unlabelled
 from training.evaluation import rest as resting
 from training.evaluation.costs import Size, fits
 from training.evaluation.embedding import POOLINGS, Pooling, embeddings, learned
@@ -27,8 +27,6 @@ from training.evaluation.steps import Step, key
 from training.evaluation.trial_file import Seen
 from training.pretrain import load_encoder
 from training.slow_pooling import DIRECTIONS, POWERS, steady
-
-IDENTIFIED = 3000  # resting windows, evenly, of which the session is told from their embeddings
 
 Question = tuple[str, str]  # protocol (threshold, psychometric) and probe (prestimulus, evoked)
 OF_MAE = ("mae", "electrodes_removed", "electrodes_permuted")  # one encoder, other windows
@@ -66,6 +64,12 @@ class Subject:
         rows = [Row.of(name) for name in WORDS if self.full or name not in WITH_CONTROLS]
         return [row for row in rows if row.encoder is None or row.encoder in self.encoded_by]
 
+    def poolings(self, name: str) -> list[str]:
+        """How the tokens of this encoder are pooled."""
+        if name != "mae":
+            return ["mean", "place"]
+        return [each for each in POOLINGS if self.full or f"mae_{each}" not in WITH_CONTROLS]
+
     def load(self, question: Question) -> tuple[Seen, Layout]:
         seen = trial_file.read(self.sessions[question[0]], question[1])
         new = np.isin(seen.trials.session, sorted(self.new))
@@ -77,7 +81,8 @@ class Subject:
         return self.folder / f"unlabelled-{key(self.rest.name, self.measures.components)}.npz"
 
     def resting_file(self, name: str) -> Path:
-        known = key(self._weights(name).name, name == "untrained", self.rest.name, DIRECTIONS, POWERS, PLAIN)
+        learned = [DIRECTIONS, POWERS, PLAIN, self.poolings(name), identity.C]
+        known = key(self._weights(name).name, name == "untrained", self.rest.name, learned)
         return self.folder / f"resting-{name}-{known}.npz"
 
     def embedded_file(self, question: Question, name: str) -> Path:
@@ -124,9 +129,10 @@ class Subject:
 def steps(subject: Subject) -> list[Step]:
     """In the order in which they can be done."""
     windows = subject.measures.rest_windows
-    found = [Step(subject.unlabelled_file(), partial(_learn_rivals, subject), "rivals' share of rest", {"fit 768": 60})]
+    amounts = {"rest encoded": float(windows), "fit 768": 60.0}  # as long as that: measured
+    found = [Step(subject.unlabelled_file(), partial(_learn_rivals, subject), "rivals' share of rest", amounts)]
     for name in dict.fromkeys(_source(name) for name in subject.encoded_by):
-        amounts = {"encoded": 1.1 * windows, "fit 768": 60.0}
+        amounts = {"rest encoded": 1.1 * windows, "fit 768": 60.0}
         found.append(Step(subject.resting_file(name), partial(_embed_rest, subject, name), f"resting: {name}", amounts))
     for question in subject.questions:
         size = subject.sizes[question[0]]
@@ -159,14 +165,14 @@ def _embed_rest(subject: Subject, name: str, file: Path) -> None:
     """What an encoder's poolings learn from rest; and embeddings of it, for who asks what else they tell."""
     rest, encoder = resting.read(subject.rest), subject.encoder(name)
     pooling = learned(encoder, rest)
-    seen = embeddings(encoder, pooling, rest.windows, rest.usable)
+    seen = embeddings(encoder, pooling, rest.windows, rest.usable, exact=False)
     held_out = embeddings(encoder, pooling, rest.held_out, rest.held_out_usable)
     arrays: dict[str, NDArray[Any]] = {f"pooling.{name}": value for name, value in vars(pooling).items()}
-    for each in POOLINGS:
+    for each in subject.poolings(name):
         slow = steady(seen[each], rest)
         arrays |= {f"{each}.centre": slow.centre, f"{each}.directions": slow.directions}
-    some = np.linspace(0, len(rest.windows) - 1, min(IDENTIFIED, len(rest.windows))).astype(int)
-    arrays |= {"first": seen["mean"][some], "session": rest.session[some], "held_out": held_out["mean"]}
+    arrays |= {f"told.{name}": value for name, value in vars(identity.told(seen["mean"], rest.session)).items()}
+    arrays |= {"held_out": held_out["mean"]}
     arrays |= {"held_out_session": rest.held_out_session, "held_out_date": rest.held_out_date}
     arrays["held_out_mean_z"] = rest.held_out.astype(np.float32).mean(axis=(1, 2))
     with file.open("wb") as stream:
@@ -184,11 +190,13 @@ def _embed(subject: Subject, question: Question, name: str, file: Path) -> None:
         usable = _some_removed(usable, np.concatenate([layout.later, layout.new]), subject.measures.removed_electrodes)
     with np.load(subject.resting_file(_source(name))) as stored:
         pooling = Pooling(*(stored[f"pooling.{field}"] for field in Pooling.__dataclass_fields__))
-        slow = {each: SlowMap(stored[f"{each}.centre"], stored[f"{each}.directions"]) for each in POOLINGS}
+        slow = {
+            each: SlowMap(stored[f"{each}.centre"], stored[f"{each}.directions"]) for each in subject.poolings(name)
+        }
     found = embeddings(subject.encoder(name), pooling, windows, usable)
     if not all(np.isfinite(one).all() for one in found.values()):
         raise OperatorFault(f"{subject.name}: found NaN in the embeddings of {name}; its checkpoint is of no use")
-    kept = found if name == "mae" else {each: found[each] for each in ("mean", "place")}
+    kept = {each: found[each] for each in subject.poolings(name)}
     arrays = {each: value.astype(np.float16) for each, value in kept.items()}
     arrays |= {f"{each}_slow": slow[each](value).astype(np.float32) for each, value in kept.items()}
     window = unlabelled.read(subject.unlabelled_file()).features("statistics_slow", windows, usable)

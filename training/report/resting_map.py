@@ -83,7 +83,7 @@ def _identity(result: Result, who: str) -> list[Number]:
             continue
         words = f"session read from the embedding, {names.get(name, name)}"
         chance, of = told["chance"], f"{told['windows']} windows of training sessions"
-        found.append(Number(words, told["accuracy"], None, chance, percent=True, note=of))
+        found.append(Number(words, told["accuracy"], told["interval"], chance, percent=True, note=of))
     return found
 
 

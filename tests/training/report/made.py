@@ -164,7 +164,7 @@ def _rest(folder: Path, name: str, seed: int) -> dict[str, Any]:
         held_out_date=dates,
         held_out_mean_z=0.2 * level,
     )
-    identity = {"accuracy": 0.31, "chance": 0.05, "windows": 3000}
+    identity = {"accuracy": 0.31, "interval": [0.28, 0.34], "chance": 0.05, "windows": 3000}
     return {"mae": {"session_identity": identity, "participation_ratio": 9.4}}
 
 
