@@ -74,6 +74,7 @@ class Swap:
         self._probation: Probation | None = None
         self._probation_ends = 0.0
         self._last: dict[str, Any] | None = None  # what became of the last change that was asked for
+        self._going_back: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     # What people ask for ---------------------------------------------------------------------------------------------
@@ -90,8 +91,8 @@ class Swap:
             self._refuse_armed()
             decoder = await asyncio.to_thread(self._service.bundles.open, name)
             await self._refuse_misfit(decoder)
-            self._refuse_armed()  # while it was opened, somebody may have armed
             await self._drop(f"{decoder.name} came instead")
+            self._refuse_armed()  # meanwhile somebody may have armed
             if not shadow_s:
                 await self._promote(decoder, None)
                 return True
@@ -128,8 +129,10 @@ class Swap:
             self._refuse_armed()
             if not self._before_name:
                 raise Conflict("found no bundle before this one, expected a swap since the start")
-            await self._back(why)
-            return self._service.decoder.name
+            before = await self._before_again()
+            self._refuse_armed()  # meanwhile somebody may have armed
+            await self._back(before, why)
+            return before.name
 
     def status(self) -> dict[str, Any]:
         """For GET /v1/models."""
@@ -151,7 +154,7 @@ class Swap:
             return
         if why := probation.push(prediction):
             self._probation = None
-            asyncio.get_running_loop().create_task(self._roll_back_alone(self._service.decoder, why))
+            self._going_back = asyncio.create_task(self._roll_back_alone(self._service.decoder, why))
 
     async def tick(self) -> None:
         """Ten times a second."""
@@ -173,29 +176,35 @@ class Swap:
         elif one.shadow.seen().problem:
             await self._drop(one.shadow.seen().problem)
         elif self._clock() >= one.until:
-            if why := one.shadow.seen().why_not(self._service.settings.hop_s):
-                await self._drop(why)
-                return
             self._service.live.shadow(None)
             self._candidate = None
-            await self._promote(one.decoder, await asyncio.to_thread(one.shadow.stop))
+            seen = await asyncio.to_thread(one.shadow.stop)  # its last window counts, too
+            why = seen.why_not(self._service.settings.hop_s) or ("the trigger is armed" if self._armed() else "")
+            if why:
+                self._tell("dropped", one.decoder, why, seen)
+            else:
+                await self._promote(one.decoder, seen)
 
     async def _roll_back_alone(self, bad: OnnxDecoder, why: str) -> None:
         async with self._lock:
             if self._service.decoder is not bad:  # while this waited, somebody put another in its place
                 return
             try:
-                await self._back(why)
-            except Fault as fault:  # another stream has come since
+                await self._back(await self._before_again(), why)
+            except Exception as fault:  # another stream has come since, or whatever it is: the bad one runs on, told
                 self._before = None  # its memory goes back; its name stays, for who asks again on another stream
                 self._service.log.error("%s: %s; no way back: %s", self._service.decoder.name, why, fault)
 
-    async def _back(self, why: str) -> None:
+    async def _before_again(self) -> OnnxDecoder:
+        """The bundle before, opened where it is not open any more, and alone beside the one that runs."""
         decoder = self._before
         if decoder is None:
             decoder = await asyncio.to_thread(self._service.bundles.open, self._before_name)
         await self._refuse_misfit(decoder)
         await self._drop("the bundle before comes back")  # it was beside another one
+        return decoder
+
+    async def _back(self, decoder: OnnxDecoder, why: str) -> None:
         bad = self._service.decoder.name
         self._service.log.warning("back to %s from %s: %s", decoder.name, bad, why)
         await self._promote(decoder, None, f"back from {bad}: {why}")

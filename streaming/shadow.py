@@ -88,6 +88,8 @@ class Shadow:
         self._ended = True
         self._wake.set()
         self._thread.join(HANGS_S)
+        if self._thread.is_alive() and not self._problem:
+            self._problem = f"its inference does not end within {HANGS_S:g} s"
         return self.seen()
 
     def seen(self) -> Seen:

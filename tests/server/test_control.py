@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -353,6 +354,28 @@ def test_a_bundle_is_never_changed_while_armed_and_a_change_is_written_down(loop
     loop.gate.shadow()
     assert loop.post_to("/v1/models/fake@2/activate") == (200, {"active": "fake@2"})
     assert loop.get("/v1/trigger")["because"] == "bundle fake@2 is activated"
+
+
+@pytest.mark.parametrize("path", ["rollback", "fake@1/activate"])
+def test_who_arms_while_a_bundle_is_made_ready_is_not_disarmed_by_it(loop, path, monkeypatch):
+    """Making it ready takes seconds: opening, checking, the end of a shadow's last window."""
+    assert loop.post_to("/v1/models/fake@2/activate") == (200, {"active": "fake@2"})
+    asked, ready, answers = threading.Event(), threading.Event(), []
+
+    def check(decoder: Any) -> None:
+        asked.set()
+        ready.wait(10)
+
+    monkeypatch.setattr(loop.service.live, "check", check)
+    changing = threading.Thread(target=lambda: answers.append(loop.post_to(f"/v1/models/{path}")))
+    changing.start()
+    assert asked.wait(5)
+    loop.arm()
+    ready.set()
+    changing.join()
+    assert [(status, answer["detail"][:20]) for status, answer in answers] == [(409, "the trigger is armed")]
+    assert loop.state() in ("ARMED", "REFRACTORY")
+    assert loop.get("/v1/models")["active"] == "fake@2"
 
 
 def test_arming_ends_a_shadow(loop):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from server.service import Service
 from server.settings import Settings
 from server.swap import WATCHED
 from streaming.predictions import Latency
-from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive
+from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive, prediction
 from tests.server.seen import watched
 
 BASE = "http://127.0.0.1:8000"
@@ -107,6 +108,32 @@ def test_a_shadow_that_saw_nothing_is_not_promoted(rig):
     assert rig.within(lambda: rig.models()["candidate"] is None)
     assert rig.models()["active"] == "fake@1"
     assert "it has seen 0 windows" in rig.models()["last"]["why"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_shadow_that_fails_or_hangs_in_its_last_window_is_not_promoted(rig, fails):
+    """Its time is over while it is at a window: what becomes of that is awaited."""
+    rig.activate(shadow_s=10)
+    rig.live.show(50)
+    shadow, begun, end = rig.live.shadowed, threading.Event(), threading.Event()
+
+    def step(window: Any, usable: Any) -> Any:
+        begun.set()
+        end.wait(10)
+        raise RuntimeError("out of memory")
+
+    shadow.decoder.step = step
+    shadow.look(SimpleNamespace(copy_window=lambda window, usable: None), prediction(50))
+    assert begun.wait(5)
+    rig.now = 10.5
+    assert rig.within(lambda: rig.live.shadowed is None)
+    if fails:
+        end.set()
+    assert rig.within(lambda: (rig.models()["last"] or {}).get("what") == "dropped")
+    end.set()
+    assert ("its inference failed" if fails else "its inference") in rig.models()["last"]["why"]
+    assert rig.models()["active"] == "fake@1"
+    assert rig.live.activated == []
 
 
 def test_another_takes_the_place_of_a_candidate_and_none_can_be_dropped_twice(rig):
