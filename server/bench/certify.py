@@ -116,11 +116,13 @@ def _verdicts(seen: dict[str, Any], ms: dict[str, NDArray[np.float64]]) -> list[
     for deadline in DEADLINES_MS:
         share = float((frame <= deadline).mean())
         found.append((WITHIN.format(deadline), f"{100 * share:.3f} %", share >= HOLDS))
+    unexplained = seen["unexplained_windows"]
     whole, missing = f"{100 * seen['share_of_windows']:.3f} %", seen["not_decoded"]
     if missing:
         whole += f"; {sum(missing.values())} not: " + ", ".join(f"{flag} {n}" for flag, n in sorted(missing.items()))
     found += [
         ("windows decoded", whole, seen["share_of_windows"] >= WHOLE),
+        ("windows missing without a reason told", f"{unexplained}", unexplained == 0),
         ("samples lost by the source", f"{lost}", lost == 0),
         ("the first client missed", f"{seen['dropped_by_client']} frames", seen["dropped_by_client"] == 0),
         ("memory, from the first minute on", f"grew by {grown:.1f} MiB", not grown > GROWTH_MIB),

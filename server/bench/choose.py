@@ -1,8 +1,8 @@
-"""`phosphene bench --choose 5ms`: of the bundles in the repository, which one decodes best within a budget, here.
+"""`phosphene bench --choose 5ms`: of each participant's bundles, which one decodes best within a budget, here.
 
 What a bundle decodes was measured when it was exported (on trials that its probes never saw) and stands in its
 manifest, for each precision. How long it takes is measured on this machine, in turns; so is the rest of the way, from
-the newest sample to a client. Bundles of one participant compare; those of several do not, and each says whose it is.
+the newest sample to a client. Bundles of one participant compare; those of several do not.
 """
 
 from __future__ import annotations
@@ -56,25 +56,34 @@ def budget_ms(text: str) -> float:
 def choose(
     budget: float, repository: Path, provider: ProviderName = "cpu", precision: PrecisionName | None = None
 ) -> dict[str, Any]:
-    """Every bundle's point, the rest of the way, and the choice: the most accurate whose p99 and the rest's together
-    keep the `budget` in milliseconds. In every precision that the provider runs, or in the one that is named.
+    """Every bundle's point, the rest of the way, and for each participant the choice: the most accurate whose p99 and
+    the rest's together keep the `budget` in milliseconds. In every precision that the provider runs, or in the one that
+    is named.
 
     Raises:
-        OperatorFault: no bundle that can be opened here.
+        OperatorFault: no such folder, or no bundle that can be opened here.
     """
+    if not repository.is_dir():
+        raise OperatorFault(f"{repository}: found no such folder, expected one of bundles; name it with --bundles")
     opened, left_out = _opened(repository, provider, precision)
     if not opened:
         raise OperatorFault(f"{repository}: found no bundle that runs here: {'; '.join(left_out) or 'it is empty'}")
     points = _timed(opened)
     rest = rest_of_the_path(PATH_S)
-    chosen = best(points, budget - rest["p99"])
+    chosen = {one: best(own, budget - rest["p99"]) for one, own in by_participant(points).items()}
     return {
         "unit": "ms",
         "budget": budget,
         "rest_of_the_path": rest,
         "points": [vars(one) for one in points],
-        "chosen": chosen and vars(chosen),
+        "chosen": {one: point and vars(point) for one, point in chosen.items()},
         "left_out": left_out,
+    }
+
+
+def by_participant(points: Sequence[Point]) -> dict[str, list[Point]]:
+    return {
+        one: [point for point in points if point.participant == one] for one in sorted({p.participant for p in points})
     }
 
 
@@ -84,11 +93,16 @@ def best(points: Sequence[Point], within_ms: float) -> Point | None:
     return max(fits, key=lambda one: (one.balanced_accuracy or 0.0, -one.p50_ms), default=None)
 
 
-def sentence(found: dict[str, Any]) -> str:
-    """The choice, for a person."""
-    chosen, rest, budget = found["chosen"], found["rest_of_the_path"], found["budget"]
+def sentences(found: dict[str, Any]) -> list[str]:
+    """The choice for each participant, for a person."""
+    return [f"{one}: {_sentence(found, one)}" for one in found["chosen"]]
+
+
+def _sentence(found: dict[str, Any], participant: str) -> str:
+    chosen, rest, budget = found["chosen"][participant], found["rest_of_the_path"], found["budget"]
     if chosen is None:
-        fastest = min(found["points"], key=lambda one: one["p99_ms"])
+        own = [one for one in found["points"] if one["participant"] == participant]
+        fastest = min(own, key=lambda one: float(one["p99_ms"]))
         return (
             f"no bundle keeps {budget:g} ms here: the way alone takes {rest['p99']:.2f} ms (p99), the fastest, "
             f"{fastest['name']} as {fastest['precision']}, {fastest['p99_ms']:.2f} more"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import OperatorFault
+from models.errors import Fault
 from models.manifest import PrecisionName, ProviderName
 from models.onnx_decoder import OnnxDecoder, open_bundle
 from models.providers import NAMES, RUNS
@@ -57,7 +57,7 @@ def large(preset: str = "paper", seconds: float = SECONDS, held_s: float = HELD_
             for precision in precisions:
                 try:
                     found[f"{provider} {precision}"] = _run(path, provider, precision, seconds)
-                except OperatorFault as fault:
+                except Fault as fault:
                     found["left_out"].append(str(fault))
         if providers != ["cpu"] and len(found["left_out"]) < len(providers) * len(precisions):
             found["held_at_a_hop_of_4_ms"] = _held(path, found, providers, precisions, held_s)

@@ -6,6 +6,7 @@ machine, so LSL's clock is the same for all three.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -111,8 +112,10 @@ def watch(
     ms["noise floor"] = np.array(floor.late_ms)
     flags = Counter(flag for frame in heard for flag in frame.flags)
     hop_s = float(np.median(np.diff([frame.sample_time for frame in heard])))
-    expected = (heard[-1].sample_time - heard[0].sample_time) / hop_s + 1
     counted = {name: after["counters"][name] - before["counters"][name] for name in LOST}
+    skipped = after["skipped_windows"] - before["skipped_windows"]
+    missing, hop_samples = missing_windows(np.array([frame.last_sample for frame in heard]))
+    told_of = skipped + dropped + math.ceil(counted["lost_samples"] / hop_samples)
     told = {
         "unit": "ms",
         "seconds": seconds,
@@ -122,9 +125,10 @@ def watch(
         "stages": {name: percentiles(ms[name]) for name in STAGES},
         "sample_to_frame_less_inference": percentiles(ms["sample to frame"] - ms["inference"]),
         "windows": len(frames),
-        "share_of_windows": len(frames) / expected,
+        "share_of_windows": len(frames) / (len(heard) + missing),
         "not_decoded": dict(not_decoded),
-        "skipped_windows": after["skipped_windows"] - before["skipped_windows"],
+        "skipped_windows": skipped,
+        "unexplained_windows": max(0, missing - told_of),
         "dropped_by_client": dropped,
         "flags": dict(flags),
         "source": counted,
@@ -140,6 +144,14 @@ def decoded(heard: list[Heard]) -> tuple[list[Heard], Counter[str]]:
     cost next to nothing, and would make the others look fast."""
     why_not = Counter(frame.flags[0] for frame in heard if not frame.decoded)
     return [frame for frame in heard if frame.decoded], why_not
+
+
+def missing_windows(last_samples: NDArray[np.int64]) -> tuple[int, int]:
+    """How many windows have no frame between the first and the last one, by the newest sample of each; and the hop in
+    samples. Of a new stream, which counts from 0 again, the first frame follows on the one before."""
+    steps = np.diff(last_samples)
+    hop = max(1, int(np.median(steps))) if len(steps) else 1
+    return int(np.maximum(np.round(steps / hop) - 1, 0).sum()), hop
 
 
 def _memory(seen: list[tuple[float, float]]) -> dict[str, Any]:

@@ -28,10 +28,11 @@ WARM_S = 2.0  # not counted
 
 
 def network() -> Any:
-    """Windows (channels, bins) to a probability: the encoder of `live` with random weights, which take as long."""
+    """Windows (channels, bins) to a probability: the encoder of `ci`, as the bundle that ships has it, with random
+    weights, which take as long."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    encoder = build(PRESETS["live"]).encoder.eval()
+    encoder = build(PRESETS["ci"]).encoder.eval()
     usable = torch.ones((1, encoder.config.channels), dtype=torch.bool)
 
     @torch.inference_mode()

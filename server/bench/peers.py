@@ -39,7 +39,7 @@ def peers(seconds: float) -> dict[str, Any]:
         others = _others(ChainSettings(), found["left_out"])
         found[f"chain, {bins} ms"] = chain(96, 2000 // bins, bins, others)
     try:
-        found["network"] = network()
+        found |= {f"network, {preset}": network(preset) for preset in ("ci", "live")}
     except ImportError as missing:
         found["left_out"].append(f"network: {missing}")
     found["path"] = path(seconds, found["left_out"])
@@ -103,9 +103,9 @@ def ezmsg_chain(settings: ChainSettings) -> Callable[[NDArray[np.float32]], NDAr
 # The network ---------------------------------------------------------------------------------------------------------
 
 
-def network(repeats: int = 400) -> dict[str, Any]:
-    """Milliseconds of a window on one thread: torch eager, ONNX Runtime float32 and int8, the encoder of `live`; and
-    how far the embeddings of the others are from torch's, of its largest.
+def network(preset: str, repeats: int = 400) -> dict[str, Any]:
+    """Milliseconds of a window on one thread: torch eager, ONNX Runtime float32 and int8, one encoder; and how far the
+    embeddings of the others are from torch's, of its largest.
 
     Raises:
         ImportError: torch is not installed.
@@ -121,7 +121,7 @@ def network(repeats: int = 400) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        config = PRESETS["live"]
+        config = PRESETS[preset]
         encoder = build(config).encoder.eval()
         window = np.random.default_rng(0).standard_normal((1, config.channels, config.bins)).astype(np.float32)
         usable = np.ones((1, config.channels), bool)

@@ -174,7 +174,7 @@ def _choose(
 ) -> None:
     import orjson
 
-    from server.bench.choose import budget_ms, choose, sentence
+    from server.bench.choose import budget_ms, choose, sentences
     from server.settings import load
 
     ms = budget_ms(budget)
@@ -187,7 +187,8 @@ def _choose(
             f"{one['name']:<20} {one['precision']:<8} {accuracy:>7}  {one['p50_ms']:.2f} ms, p99 {one['p99_ms']:.2f} "
             f"({one['participant']})"
         )
-    print(sentence(found))
+    for sentence in sentences(found):
+        print(sentence)
     if out is not None:
         out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 

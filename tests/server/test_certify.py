@@ -14,7 +14,7 @@ from models.errors import OperatorFault
 from server.bench import certify as certificate
 from server.bench.certify import certify
 from server.bench.histogram import HEIGHT, WIDTH, histogram
-from server.bench.path import Heard, decoded
+from server.bench.path import Heard, decoded, missing_windows
 from server.cli import run
 from streaming.signal.design import signal_delay_s
 from streaming.signal.settings import ChainSettings
@@ -64,6 +64,7 @@ def test_a_rig_is_certified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert seen["stages"]["total"]["p50"] < seen["sample_to_frame"]["p50"]
     verdicts = {one["what"]: one for one in found["verdicts"]}
     assert verdicts["samples lost by the source"]["found"] == "0"
+    assert verdicts["windows missing without a reason told"]["found"] == "0"
     page = out.read_text()
     assert "What no computer can make faster" in page
     assert page.count("<svg") == 1
@@ -85,6 +86,7 @@ def test_what_was_not_decoded_is_counted_by_what_kept_it() -> None:
         "share_of_windows": 0.9,
         "not_decoded": dict(why_not),
         "source": {"lost_samples": 0},
+        "unexplained_windows": 0,
         "dropped_by_client": 0,
         "memory_mib": {"grown": 0.0},
     }
@@ -99,6 +101,7 @@ def test_which_deadline_is_held_is_the_answer_and_that_none_is_fails() -> None:
         "share_of_windows": 1.0,
         "not_decoded": {},
         "source": {"lost_samples": 0},
+        "unexplained_windows": 0,
         "dropped_by_client": 0,
         "memory_mib": {"grown": 0.0},
     }
@@ -106,6 +109,16 @@ def test_which_deadline_is_held_is_the_answer_and_that_none_is_fails() -> None:
         assert certificate.sound(certificate._verdicts(seen, {"sample to frame": np.array([ms])})) is holds
     lost = seen | {"source": {"lost_samples": 1}}
     assert not certificate.sound(certificate._verdicts(lost, {"sample to frame": np.array([1.0])}))
+    unexplained = seen | {"unexplained_windows": 1}
+    assert not certificate.sound(certificate._verdicts(unexplained, {"sample to frame": np.array([1.0])}))
+
+
+def test_missing_windows_are_counted_by_their_samples() -> None:
+    last = 3839 + 300 * np.arange(1000)
+    assert missing_windows(last) == (0, 300)
+    assert missing_windows(np.delete(last, [3, 500, 501])) == (3, 300)
+    assert missing_windows(np.concatenate([last, last[:50]])) == (0, 300), "another stream came"
+    assert missing_windows(last[:1]) == (0, 1)
 
 
 def test_a_service_with_a_problem_is_not_certified() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from models.errors import OperatorFault
 from models.runtime import ort
 from server.bench import choose as choosing
-from server.bench.choose import Point, best, budget_ms, choose, sentence
+from server.bench.choose import Point, best, budget_ms, by_participant, choose, sentences
 from server.cli import run
 from tests.models import bundles
 from tests.models.bundles import small_bundle
@@ -58,10 +59,10 @@ def test_a_repository_is_measured(repository: Path, tmp_path: Path, capsys: pyte
     out = tmp_path / "found.json"
     assert run(["bench", "--choose", "50ms", "--bundles", str(repository), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "small@1 as int8: balanced accuracy 63.0 %" in said
+    assert "simulated: small@1 as int8: balanced accuracy 63.0 %" in said
     assert "small@1              float32        –" in said
     found: Any = __import__("json").loads(out.read_text())
-    assert found["chosen"]["interval"] == [60.0, 66.0]
+    assert found["chosen"]["simulated"]["interval"] == [60.0, 66.0]
     assert len(found["points"]) == 2
 
 
@@ -74,7 +75,15 @@ def test_one_precision_is_measured_alone_and_another_provider_asked(repository: 
 
 
 def test_none_is_said_with_what_stands_in_the_way(repository: Path) -> None:
-    assert sentence(choose(1.0, repository)).startswith("no bundle keeps 1 ms here: the way alone takes 1.50 ms (p99)")
+    (said,) = sentences(choose(1.0, repository))
+    assert said.startswith("simulated: no bundle keeps 1 ms here: the way alone takes 1.50 ms (p99)")
+    with pytest.raises(OperatorFault, match="found no such folder, expected one of bundles"):
+        choose(5.0, repository / "typo")
+
+
+def test_one_participants_bundle_is_not_chosen_over_anothers() -> None:
+    points = [point("small", 61.0, 1.0), replace(point("large", 66.0, 4.0), participant="P2")]
+    assert {one: best(own, 10.0) for one, own in by_participant(points).items()} == {"P1": points[0], "P2": points[1]}
 
 
 def test_what_cannot_be_opened_is_left_out_and_named(repository: Path) -> None:

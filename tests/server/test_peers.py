@@ -30,7 +30,7 @@ def test_ezmsg_computes_what_the_plain_chain_computes() -> None:
 
 def test_the_network_runs_in_torch_and_onnxruntime() -> None:
     pytest.importorskip("torch")
-    found = peers.network(repeats=20)
+    found = peers.network("ci", repeats=20)
     timed = {"torch eager", "onnxruntime float32", "onnxruntime int8"}
     assert set(found) == timed | {"times_as_fast_as_torch", "off_torch"}
     assert found["off_torch"]["onnxruntime float32"] < 1e-5
