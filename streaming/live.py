@@ -1,8 +1,8 @@
 """The decode thread: one straight line from sample to prediction that never waits for anyone.
 
 It pulls, filters, decodes the newest window and hands over; everything slow (clients, disks, encoders) is behind a sink
-that must return at once. One thread, because liblsl, the kernel and ONNX Runtime all release the interpreter lock, and
-no other layout was faster (docs/performance.md).
+that must return at once. One thread, because liblsl, the kernel and ONNX Runtime all release the interpreter lock
+(docs/architecture.md).
 """
 
 from __future__ import annotations

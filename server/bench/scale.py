@@ -1,4 +1,4 @@
-"""More channels, and a shorter hop: where LSL ends on this machine, what the whole path takes, and one window a bin.
+"""More channels, and a shorter hop: what LSL brings without loss, what the whole path takes, and one window a bin.
 
 The bundles are fresh networks of the right size (training/random_bundle.py); what they say means nothing, and takes as
 long as if it did. An encoder takes an electrode for a token, so from 256 on it looks at some of them only.
