@@ -88,6 +88,7 @@ def test_matlab_and_another_window(tmp_path: Path):
     [
         ({"counts": SPIKES[:, 0]}, r"found counts \(8000,\) int16, expected numbers \(bins, channels\)"),
         ({"counts": SPIKES[:0]}, r"found counts \(0, 3\)"),
+        ({"counts": SPIKES[:, :0]}, r"found counts \(8000, 0\)"),
         ({"bin_s": 0.0}, "found bin_s 0, expected the width of a bin in seconds"),
         ({"labels": ["x"]}, r"found labels \(1,\) for counts \(8000, 3\), expected \(3,\)"),
         ({"usable": np.ones((3, 3))}, r"found usable \(3, 3\)"),
