@@ -323,8 +323,8 @@ def _card(recipe: Recipe, about: dict[str, Any], probes: dict[str, Any], took: d
         "the window (means, ln variances, lagged covariances), learned without answers from windows of the resting "
         "sessions and from between the stimulations. The probes read these four numbers, which stand first in the "
         "embedding.",
-        f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B, never "
-        "fitted to.",
+        f"- Later days {', '.join(map(str, recipe.later_days))}: {recipe.later_s / 60:g} min each at level B. Nothing "
+        "is fitted to them; preset and reading were compared on them (docs/decisions/served-embedding.md).",
         "- Minutes: " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in took.items()) + ".",
         "- Again: `python -m training.default_bundle`.",
         "",
