@@ -1,7 +1,7 @@
-"""What a swap of the bundle costs the decode path: windows missed around a swap, beside those around a control.
+"""What a swap of the bundle costs the decode path, and one in shadow: windows missed, beside those around a control.
 
 The control opens the same bundle in a process of its own: as busy, and nothing to do with the service. In turns, so
-that the machine's moods strike both.
+that the machine's moods strike all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ OPEN = "from server.bundles import Bundles; from server.settings import PACKAGED
 
 
 def swap(rounds: int = ROUNDS) -> dict[str, Any]:
-    """Windows skipped in `rounds` swaps and as many controls; milliseconds of sample → prediction around both; MiB."""
+    """Windows skipped in `rounds` swaps, as many controls and as many seconds beside a shadow; milliseconds of sample →
+    prediction around each; MiB."""
     with ExitStack() as stack:
         name, port = f"PhospheneBench-{os.getpid()}", free_port()
         config = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "swap.toml"
@@ -38,12 +40,12 @@ def swap(rounds: int = ROUNDS) -> dict[str, Any]:
         for _ in range(3):  # what the first swaps load stays
             _swapped(port)
         time.sleep(10.0)
-        skipped: dict[str, list[int]] = {"swap": [], "control": []}
-        total_ms: dict[str, list[float]] = {"swap": [], "control": []}
+        skipped: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        total_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         before = memory_mib(process.pid)
         with NoiseFloor() as floor:
             for _ in range(rounds):
-                for kind, what in (("swap", _swapped), ("control", _as_busy)):
+                for kind, what in KINDS.items():
                     at = status(port)
                     began = time.monotonic()
                     what(port)
@@ -69,6 +71,15 @@ def _swapped(port: int) -> None:
 
 def _as_busy(_: int) -> None:
     subprocess.run([sys.executable, "-c", OPEN], check=True)
+
+
+def _shadowed(port: int) -> None:
+    ask(port, "POST", "/v1/models/default/activate", {"shadow_s": 60})
+    time.sleep(WATCHED_S)
+    ask(port, "POST", "/v1/models/drop", {})
+
+
+KINDS: dict[str, Callable[[int], None]] = {"swap": _swapped, "control": _as_busy, "shadow": _shadowed}
 
 
 def _latencies(port: int, since: int) -> list[float]:

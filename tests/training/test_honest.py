@@ -62,7 +62,8 @@ def windows_of(sessions: list[Session], n: int) -> tuple[Seen, np.ndarray]:
 def test_what_is_hidden_is_rebuilt_better_than_by_anything_linear(tmp_path: Path) -> None:
     """The rivals are the mean of the channels that are seen, a line between them (a token is as long as the window, so
     there is no time to draw one over), and probabilistic PCA: the conditional mean of a Gaussian, which is what a ridge
-    from the seen patches to the hidden would learn. Of the simulated participant, `phosphene evaluate` reports them."""
+    from the seen patches to the hidden would learn. On the simulated participant, of which `phosphene evaluate` reports
+    the first two, one is no worse than a network of an hour of rest (docs/decisions/muon.md)."""
     sessions = [session_of_patterns(tmp_path, k) for k in range(6)]
     settings = replace(SETTINGS["nano"], steps=400, batch=64, precision="32-true", validation_windows=64)
     train(sessions, tmp_path / "run", CONFIG, settings)
