@@ -121,6 +121,12 @@ def test_a_cpu_holds_the_golden_vectors_of_what_it_runs(path: Path, precision: P
     assert open_bundle(path, "cpu", precision).precision == precision
 
 
+def test_a_cpu_runs_on_one_thread_that_does_not_spin(path: Path):
+    options = open_bundle(path, "cpu")._buffers._session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_engines_lie_in_a_private_folder_of_model_options_and_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     here = {"XDG_CACHE_HOME": str(tmp_path)}
     one = engine_folder("ab", {"x": 1}, here)
