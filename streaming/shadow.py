@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,9 +88,10 @@ class Shadow:
         self._ended = True
         self._wake.set()
         self._thread.join(HANGS_S)
-        if self._thread.is_alive() and not self._problem:
-            self._problem = f"its inference does not end within {HANGS_S:g} s"
-        return self.seen()
+        seen = self.seen()
+        if self._thread.is_alive() and not seen.problem:
+            return replace(seen, problem=f"its inference does not end within {HANGS_S:g} s")
+        return seen
 
     def seen(self) -> Seen:
         """Any thread."""
