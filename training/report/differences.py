@@ -76,7 +76,7 @@ def _drawn(place: int, group: str, found: dict[tuple[str, str], Found]) -> Drawn
     for axes, (asked, each) in zip(panels, found.items(), strict=True):
         axes.axvline(0, color=INK, lw=1)
         for one, other, numbers, test in each:
-            height = others.index(other) + (0.16 if one == "mae" else -0.16)
+            height = others.index(other) + 0.22 * (OURS.index(one) - 1)
             low, high = (100 * end for end in numbers["interval"])
             axes.plot([low, high], [height] * 2, color=colour(one), lw=2.6, alpha=0.45, solid_capstyle="round")
             axes.plot(100 * numbers["balanced_accuracy"], height, marker(one), color=colour(one), ms=5.5)
@@ -94,7 +94,7 @@ def _drawn(place: int, group: str, found: dict[tuple[str, str], Found]) -> Drawn
         for name in OURS
         if any(one == name for each in found.values() for one, *_ in each)
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=9.5)
+    figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=9.5)
     figure.suptitle(f"{group}: the encoder less …", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return Drawn(f"differences-{place + 1}", figure, COLUMNS, points, {"group": group})
 

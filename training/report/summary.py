@@ -45,9 +45,8 @@ def headline(result: Result) -> str:
     rival = best_rival(rows)
     against = verdict(compared.get(f"{name} - {rival}")) if rival else "not compared"
     ahead = " and ".join(NAMES[other].split(" of")[0] for other, said in told.items() if said == "better")
-    sentence = f"The masked autoencoder {what} percepts" + (
-        f" better than {ahead}" if ahead else ", no better than PCA"
-    )
+    who = "The masked autoencoder" + " with statistics of the window" * (name == "mae_served")
+    sentence = f"{who} {what} percepts" + (f" better than {ahead}" if ahead else ", no better than PCA")
     if against == "better":
         return f"{sentence}, and better than the best simple rival"
     if against == "worse":
