@@ -91,17 +91,18 @@ class Swap:
             self._refuse_armed()
             decoder = await asyncio.to_thread(self._service.bundles.open, name)
             await self._refuse_misfit(decoder)
-            await self._drop(f"{decoder.name} came instead")
-            self._refuse_armed()  # meanwhile somebody may have armed
-            if not shadow_s:
-                await self._promote(decoder, None)
-                return True
             live = self._service.live
-            if not live.reads_the_same(decoder):
+            if shadow_s and not live.reads_the_same(decoder):
                 raise Conflict(
                     f"{decoder.name} cannot shadow {self._service.decoder.name}: there is no stream, or it reads other "
                     "windows (chain, channels, length), so that there is nothing to compare; leave shadow_s out"
                 )
+            self._refuse_armed()  # while it was opened, somebody may have armed
+            await self._drop(f"{decoder.name} came instead")
+            self._refuse_armed()
+            if not shadow_s:
+                await self._promote(decoder, None)
+                return True
             shadow = Shadow(decoder, self._service.settings.mode)
             self._candidate = Candidate(decoder, shadow, self._clock() + shadow_s)
             live.shadow(shadow)
@@ -130,7 +131,9 @@ class Swap:
             if not self._before_name:
                 raise Conflict("found no bundle before this one, expected a swap since the start")
             before = await self._before_again()
-            self._refuse_armed()  # meanwhile somebody may have armed
+            self._refuse_armed()  # while it was opened, somebody may have armed
+            await self._drop("the bundle before comes back")  # it was beside another one
+            self._refuse_armed()
             await self._back(before, why)
             return before.name
 
@@ -176,9 +179,7 @@ class Swap:
         elif one.shadow.seen().problem:
             await self._drop(one.shadow.seen().problem)
         elif self._clock() >= one.until:
-            self._service.live.shadow(None)
-            self._candidate = None
-            seen = await asyncio.to_thread(one.shadow.stop)  # its last window counts, too
+            seen = await self._end_shadow(one)  # its last window counts, too
             why = seen.why_not(self._service.settings.hop_s) or ("the trigger is armed" if self._armed() else "")
             if why:
                 self._tell("dropped", one.decoder, why, seen)
@@ -190,18 +191,19 @@ class Swap:
             if self._service.decoder is not bad:  # while this waited, somebody put another in its place
                 return
             try:
-                await self._back(await self._before_again(), why)
+                before = await self._before_again()
+                await self._drop("the bundle before comes back")
+                await self._back(before, why)
             except Exception as fault:  # another stream has come since, or whatever it is: the bad one runs on, told
                 self._before = None  # its memory goes back; its name stays, for who asks again on another stream
                 self._service.log.error("%s: %s; no way back: %s", self._service.decoder.name, why, fault)
 
     async def _before_again(self) -> OnnxDecoder:
-        """The bundle before, opened where it is not open any more, and alone beside the one that runs."""
+        """The bundle before, opened where it is not open any more."""
         decoder = self._before
         if decoder is None:
             decoder = await asyncio.to_thread(self._service.bundles.open, self._before_name)
         await self._refuse_misfit(decoder)
-        await self._drop("the bundle before comes back")  # it was beside another one
         return decoder
 
     async def _back(self, decoder: OnnxDecoder, why: str) -> None:
@@ -221,10 +223,15 @@ class Swap:
         self._tell("active", decoder, why or f"after {self._before_name}", seen)
 
     async def _drop(self, why: str) -> None:
-        one, self._candidate = self._candidate, None
+        one = self._candidate
         if one is not None:
-            self._service.live.shadow(None)
-            self._tell("dropped", one.decoder, why, await asyncio.to_thread(one.shadow.stop))
+            self._tell("dropped", one.decoder, why, await self._end_shadow(one))
+
+    async def _end_shadow(self, one: Candidate) -> Seen:
+        self._service.live.shadow(None)
+        seen = await asyncio.to_thread(one.shadow.stop)
+        self._candidate = None  # behind it: whoever ends the service meanwhile still finds it, and tells
+        return seen
 
     def _tell(self, what: str, decoder: OnnxDecoder, why: str, seen: Seen | None = None) -> None:
         fields = {"what": what, "name": decoder.name, "bundle_sha256": decoder.manifest.manifest_sha256, "why": why}

@@ -6,7 +6,6 @@ machine, so LSL's clock is the same for all three.
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,9 +113,7 @@ def watch(
     flags = Counter(flag for frame in heard for flag in frame.flags)
     hop_s = float(np.median(np.diff([frame.sample_time for frame in heard])))
     counted = {name: after["counters"][name] - before["counters"][name] for name in LOST}
-    skipped = after["skipped_windows"] - before["skipped_windows"]
-    missing, hop_samples = missing_windows(np.array([frame.last_sample for frame in heard]))
-    told_of = skipped + dropped + math.ceil(counted["lost_samples"] / hop_samples)
+    missing, unexplained = missing_windows(heard, hop_s, after["stream"]["rate_hz"])
     told = {
         "unit": "ms",
         "seconds": seconds,
@@ -127,8 +125,8 @@ def watch(
         "windows": len(frames),
         "share_of_windows": len(frames) / (len(heard) + missing),
         "not_decoded": dict(not_decoded),
-        "skipped_windows": skipped,
-        "unexplained_windows": max(0, missing - told_of),
+        "skipped_windows": after["skipped_windows"] - before["skipped_windows"],
+        "unexplained_windows": unexplained,
         "dropped_by_client": dropped,
         "flags": dict(flags),
         "source": counted,
@@ -146,12 +144,21 @@ def decoded(heard: list[Heard]) -> tuple[list[Heard], Counter[str]]:
     return [frame for frame in heard if frame.decoded], why_not
 
 
-def missing_windows(last_samples: NDArray[np.int64]) -> tuple[int, int]:
-    """How many windows have no frame between the first and the last one, by the newest sample of each; and the hop in
-    samples. Of a new stream, which counts from 0 again, the first frame follows on the one before."""
-    steps = np.diff(last_samples)
-    hop = max(1, int(np.median(steps))) if len(steps) else 1
-    return int(np.maximum(np.round(steps / hop) - 1, 0).sum()), hop
+def missing_windows(heard: list[Heard], hop_s: float, rate_hz: float) -> tuple[int, int]:
+    """How many windows have no frame between the first and the last one, in bins of the stream, over a change of the
+    stream by the clock; and how many of these for no reason: the frame behind them has no flag, and the client was told
+    of none that it missed."""
+    hop_bins = max(1, round(hop_s * BIN_RATE_HZ))
+    missing = unexplained = 0
+    for before, frame in pairwise(heard):
+        if frame.epoch == before.epoch:
+            bins = (frame.last_sample - before.last_sample) * BIN_RATE_HZ / rate_hz
+        else:
+            bins = (frame.sample_time - before.sample_time) * BIN_RATE_HZ
+        gone = max(0, round(bins / hop_bins) - 1)
+        missing += gone
+        unexplained += gone if not frame.flags and frame.missed == before.missed else 0
+    return missing, unexplained
 
 
 def _memory(seen: list[tuple[float, float]]) -> dict[str, Any]:
@@ -263,6 +270,8 @@ class Heard(NamedTuple):
     last_sample: int
     flags: tuple[str, ...]
     decoded: bool
+    epoch: int = 0
+    missed: int = 0  # frames of which the client had been told that it missed them
 
 
 def listen(
@@ -284,7 +293,8 @@ def listen(
             if frame["type"] == "prediction":
                 at = frame["sample_time"]
                 late_ms, flags, known = (now - at) * 1e3, tuple(frame["flags"]), frame["embedding"] is not None
-                frames.append(Heard(late_ms, frame["latency_ms"], at, frame["last_sample"], flags, known))
+                stages, last, epoch = frame["latency_ms"], frame["last_sample"], frame["epoch"]
+                frames.append(Heard(late_ms, stages, at, last, flags, known, epoch, missed))
                 if len(frames) % TELL == 0:
                     tell(until - now)
             elif frame["type"] == "dropped":

@@ -1,7 +1,7 @@
 """What a swap of the bundle costs the decode path, and one in shadow: windows missed, beside those around a control.
 
-The control opens the same bundle in a process of its own: as busy, and nothing to do with the service. In turns, so
-that the machine's moods strike all.
+The control opens the same bundle in a process of its own: as busy, and nothing to do with the service. In turns with
+the swaps, so that the machine's moods strike both.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.errors import OperatorFault
 from server.bench.measure import NoiseFloor, memory_mib, percentiles
 from server.bench.path import produce, serve_process
 from server.running import ask, free_port, status, wait_for
@@ -40,12 +40,12 @@ def swap(rounds: int = ROUNDS) -> dict[str, Any]:
         for _ in range(3):  # what the first swaps load stays
             _swapped(port)
         time.sleep(10.0)
-        skipped: dict[str, list[int]] = {kind: [] for kind in KINDS}
-        total_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        skipped: dict[str, list[int]] = {"swap": [], "control": [], "shadow": []}
+        total_ms: dict[str, list[float]] = {"swap": [], "control": [], "shadow": []}
         before = memory_mib(process.pid)
         with NoiseFloor() as floor:
             for _ in range(rounds):
-                for kind, what in KINDS.items():
+                for kind, what in (("swap", _swapped), ("control", _as_busy)):
                     at = status(port)
                     began = time.monotonic()
                     what(port)
@@ -53,7 +53,15 @@ def swap(rounds: int = ROUNDS) -> dict[str, Any]:
                     now = status(port)
                     skipped[kind].append(now["skipped_windows"] - at["skipped_windows"])
                     total_ms[kind] += _latencies(port, at["next_seq"])
-        after = memory_mib(process.pid)
+            after = memory_mib(process.pid)
+            for _ in range(rounds):
+                ask(port, "POST", "/v1/models/default/activate", {"shadow_s": 60})
+                at = status(port)
+                time.sleep(WATCHED_S)
+                skipped["shadow"].append(status(port)["skipped_windows"] - at["skipped_windows"])
+                total_ms["shadow"] += _latencies(port, at["next_seq"])
+                with suppress(OperatorFault):  # it has dropped out by itself
+                    ask(port, "POST", "/v1/models/drop", {})
     return {
         "unit": "ms",
         "rounds": rounds,
@@ -71,15 +79,6 @@ def _swapped(port: int) -> None:
 
 def _as_busy(_: int) -> None:
     subprocess.run([sys.executable, "-c", OPEN], check=True)
-
-
-def _shadowed(port: int) -> None:
-    ask(port, "POST", "/v1/models/default/activate", {"shadow_s": 60})
-    time.sleep(WATCHED_S)
-    ask(port, "POST", "/v1/models/drop", {})
-
-
-KINDS: dict[str, Callable[[int], None]] = {"swap": _swapped, "control": _as_busy, "shadow": _shadowed}
 
 
 def _latencies(port: int, since: int) -> list[float]:

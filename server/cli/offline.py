@@ -187,6 +187,8 @@ def _choose(
             f"{one['name']:<20} {one['precision']:<8} {accuracy:>7}  {one['p50_ms']:.2f} ms, p99 {one['p99_ms']:.2f} "
             f"({one['participant']})"
         )
+    for why in found["left_out"]:
+        print(f"left out: {why}")
     for sentence in sentences(found):
         print(sentence)
     if out is not None:

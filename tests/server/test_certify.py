@@ -113,12 +113,21 @@ def test_which_deadline_is_held_is_the_answer_and_that_none_is_fails() -> None:
     assert not certificate.sound(certificate._verdicts(unexplained, {"sample to frame": np.array([1.0])}))
 
 
-def test_missing_windows_are_counted_by_their_samples() -> None:
-    last = 3839 + 300 * np.arange(1000)
-    assert missing_windows(last) == (0, 300)
-    assert missing_windows(np.delete(last, [3, 500, 501])) == (3, 300)
-    assert missing_windows(np.concatenate([last, last[:50]])) == (0, 300), "another stream came"
-    assert missing_windows(last[:1]) == (0, 1)
+@pytest.mark.parametrize("rate_hz", [30_000.0, 24_414.0625, 19_531.25])
+def test_missing_windows_are_counted_in_bins_and_those_without_a_reason_apart(rate_hz: float) -> None:
+    def frame(k: int, epoch: int = 0, missed: int = 0, flags: tuple[str, ...] = ()) -> Heard:
+        last = int((128 + 10 * k) * rate_hz / 1000)
+        return Heard(2.0, {}, 100 + 0.01 * k, last, flags, True, epoch, missed)
+
+    whole = [frame(k) for k in range(1000)]
+    assert missing_windows(whole, 0.01, rate_hz) == (0, 0)
+    assert missing_windows([*whole[:3], *whole[4:500], *whole[540:]], 0.01, rate_hz) == (41, 41)
+    assert missing_windows([*whole[:3], frame(9, flags=("overload",)), *whole[10:]], 0.01, rate_hz) == (6, 0)
+    assert missing_windows([whole[0], frame(3, missed=2), frame(5, missed=2)], 0.01, rate_hz) == (3, 1)
+    again = [frame(k, 0) for k in range(10)]
+    later = [one._replace(epoch=1, sample_time=one.sample_time + 300, flags=("settling",)) for one in again]
+    assert missing_windows([*again, *later], 0.01, rate_hz) == (29_990, 0), "a stream that was away for five minutes"
+    assert missing_windows(whole[:1], 0.01, rate_hz) == (0, 0)
 
 
 def test_a_service_with_a_problem_is_not_certified() -> None:

@@ -17,6 +17,7 @@ from server.app import create_app
 from server.service import Service
 from server.settings import Settings
 from server.swap import WATCHED
+from streaming import shadow as shadows
 from streaming.predictions import Latency
 from tests.server.fakes import FakeBundles, FakeDecoder, FakeLive, prediction
 from tests.server.seen import watched
@@ -105,14 +106,16 @@ def test_shadow_then_promoted(rig):
 def test_a_shadow_that_saw_nothing_is_not_promoted(rig):
     rig.activate(shadow_s=10)
     rig.now = 10.5
-    assert rig.within(lambda: rig.models()["candidate"] is None)
+    assert rig.within(lambda: (rig.models()["last"] or {}).get("what") == "dropped")
+    assert rig.models()["candidate"] is None
     assert rig.models()["active"] == "fake@1"
     assert "it has seen 0 windows" in rig.models()["last"]["why"]
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_a_shadow_that_fails_or_hangs_in_its_last_window_is_not_promoted(rig, fails):
+def test_a_shadow_that_fails_or_hangs_in_its_last_window_is_not_promoted(rig, fails, monkeypatch):
     """Its time is over while it is at a window: what becomes of that is awaited."""
+    monkeypatch.setattr(shadows, "HANGS_S", 30.0 if fails else 0.2)
     rig.activate(shadow_s=10)
     rig.live.show(50)
     shadow, begun, end = rig.live.shadowed, threading.Event(), threading.Event()
@@ -131,7 +134,7 @@ def test_a_shadow_that_fails_or_hangs_in_its_last_window_is_not_promoted(rig, fa
         end.set()
     assert rig.within(lambda: (rig.models()["last"] or {}).get("what") == "dropped")
     end.set()
-    assert ("its inference failed" if fails else "its inference") in rig.models()["last"]["why"]
+    assert ("its inference failed" if fails else "its inference has taken") in rig.models()["last"]["why"]
     assert rig.models()["active"] == "fake@1"
     assert rig.live.activated == []
 

@@ -23,6 +23,7 @@ PAIRS = (
     )),
     *(("mae", other) for other in CONTROLS),
     *(("mae_place_slow", f"{other}_place_slow") for other in CONTROLS),
+    *(("mae_served", f"{other}_served") for other in CONTROLS),
     *((row.name, "mae") for row in map(Row.of, WORDS) if row.encoder == "mae" != row.name and row.beside is None),
     ("electrodes_removed", "mae"),
     ("electrodes_removed_place_slow", "mae_place_slow"),

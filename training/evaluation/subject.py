@@ -129,7 +129,7 @@ class Subject:
 def steps(subject: Subject) -> list[Step]:
     """In the order in which they can be done."""
     windows = subject.measures.rest_windows
-    amounts = {"rest encoded": float(windows), "fit 768": 60.0}  # as long as that: measured
+    amounts = {"fit 768": 0.005 * windows}  # as long as that: measured
     found = [Step(subject.unlabelled_file(), partial(_learn_rivals, subject), "rivals' share of rest", amounts)]
     for name in dict.fromkeys(_source(name) for name in subject.encoded_by):
         amounts = {"rest encoded": 1.1 * windows, "fit 768": 60.0}

@@ -16,8 +16,9 @@ from training.report.table1 import columns_of, members
 
 AGAINST = (
     "raw_mua", "pca", "pca_rest", "log_variance", "lagged_covariances_slow", "statistics_slow", "supervised",
-    "untrained", "untrained_place_slow", "time_shuffled", "time_shuffled_place_slow", "no_cross_session",
-    "no_cross_session_place_slow", "stimulus", "running_rate", "without_cortex",
+    "untrained", "untrained_place_slow", "untrained_served", "time_shuffled", "time_shuffled_place_slow",
+    "time_shuffled_served", "no_cross_session", "no_cross_session_place_slow", "no_cross_session_served", "stimulus",
+    "running_rate", "without_cortex",
 )  # fmt: skip
 COLUMNS = ("question", "row", "against", "difference", "low", "high", "only_first", "only_second", "p")
 
@@ -31,10 +32,10 @@ def part(result: Result) -> Part:
             drawn.append(_drawn(k, group, found))
             folded.append((f"McNemar and differences: {group}", _table(found)))
     note = (
-        "Points of balanced accuracy by which the encoder is ahead (right of 0) or behind, scored on the very same "
-        "trials and resamples. McNemar counts the trials that only one of the two calls right and asks whether "
+        "Points of balanced accuracy by which a reading of the encoder is ahead (right of 0) or behind, scored on the "
+        "same trials and resamples. McNemar counts the trials that only one of the two calls right and asks whether "
         "they are equally many; it weighs trials, not answers, so that with rare answers it can differ from the "
-        "balanced score. The p-values are not corrected: each table asks some thirty questions."
+        "balanced score. The p-values are not corrected, and each table asks dozens of questions."
     )
     return Part("compared", "Against each rival, on the same trials", note, drawn, folded=folded)
 
@@ -95,7 +96,7 @@ def _drawn(place: int, group: str, found: dict[tuple[str, str], Found]) -> Drawn
         if any(one == name for each in found.values() for one, *_ in each)
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=9.5)
-    figure.suptitle(f"{group}: the encoder less …", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(f"{group}: readings of the encoder less …", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     return Drawn(f"differences-{place + 1}", figure, COLUMNS, points, {"group": group})
 
 

@@ -83,7 +83,9 @@ def _identity(result: Result, who: str) -> list[Number]:
             continue
         words = f"session read from the embedding, {names.get(name, name)}"
         chance, of = told["chance"], f"{told['windows']} windows of training sessions"
-        found.append(Number(words, told["accuracy"], told["interval"], chance, percent=True, note=of))
+        found.append(Number(words, told["accuracy"], told.get("interval"), chance, percent=True, note=of))
+        if less := one.get("session_identity_less_mae"):
+            found.append(Number(f"{words}, less this encoder", less["difference"], less["interval"], percent=True))
     return found
 
 

@@ -79,7 +79,7 @@ def _near(result: Result) -> list[tuple[str, Asked, dict[str, Any]]]:
 
 
 RIVAL = "the best simple rival"
-AGAINST = {"raw_mua": "raw MUA", "pca": "PCA", "supervised": "labels alone", "untrained_place_slow": "untrained"}
+AGAINST = {"raw_mua": "raw MUA", "pca": "PCA", "supervised": "labels alone", "untrained": "untrained"}
 
 
 def differences(one: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
@@ -87,13 +87,15 @@ def differences(one: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
     where, rows = tested(one["rows"])
     name, compared = ours(rows)[0], one["compared"].get(where, {})
     others = {words: other for other, words in AGAINST.items()} | {RIVAL: best_rival(rows)}
+    others["untrained"] = f"untrained{name.removeprefix('mae')}"  # read in the same way
     return {words: compared.get(f"{name} - {other}") for words, other in others.items()}
 
 
 def _counts(probe: str, found: list[tuple[str, Asked, dict[str, Any]]]) -> str:
     rows = [tested(one["rows"])[1] for *_, one in found]
     known = sum((each[ours(each)[0]]["interval"] or [0])[0] > 0.5 for each in rows)
-    text = f"{PROBES.get(probe, probe)} In {known} of {len(found)} groups the encoder is shown to know something"
+    who = NAMES[ours(rows[0])[0]]
+    text = f"{PROBES.get(probe, probe)} In {known} of {len(found)} groups {who} is shown to know something"
     text += " (level: no difference shown)"
     for other in (*AGAINST.values(), RIVAL):
         said = [verdict(differences(one)[other]) for *_, one in found]
@@ -116,7 +118,7 @@ def overview(result: Result) -> str:
             name = ours(rows)[0]
             told = [_points(each) for each in differences(one).values()]
             lines.append([group, score(rows[name]), share(rows[name]), *told])
-    head = ["points of balanced accuracy [95 %]", "encoder", "share", *(f"less {other}" for other in AGAINST.values())]
+    head = ["points of balanced accuracy [95 %]", "score", "share", *(f"less {other}" for other in AGAINST.values())]
     return table([*head, "less its best simple rival"], lines, "found")
 
 

@@ -106,6 +106,15 @@ def test_poolings_are_what_they_say(encoder):
     assert np.allclose(found["place"][:, :128], found["mean_and_spread"], atol=1e-6)
 
 
+def test_what_rest_is_read_by_roughly_is_what_trials_are_read_by_exactly(encoder):
+    trials = made(n=60, sessions=1)
+    pooling = learned(encoder, resting())
+    exact, roughly = (embeddings(encoder, pooling, trials.windows, trials.usable, one) for one in (True, False))
+    for name in ("mean", "mean_and_spread", "attention", "place"):
+        away = roughly[name] - exact[name]
+        assert 0 < np.square(away).sum() < 1e-3 * np.square(exact[name] - exact[name].mean(axis=0)).sum()
+
+
 def test_the_supervised_network_reads_power():
     trials = made(n=300, sessions=2, strength=3.0)
     network = supervised(trials.windows[:480], trials.perceived[:480])
