@@ -33,6 +33,8 @@ KNOWS = {
     "pca_rest": (0.2, 0.25),
     "mae": (0.4, 0.45),
     "mae_place_slow": (0.6, 0.65),
+    "mae_served": (0.65, 0.7),
+    "untrained_served": (0.4, 0.45),
     "statistics_slow": (0.6, 0.6),
     "log_variance": (0.45, 0.5),
     "supervised": (0.3, 0.35),
@@ -129,7 +131,7 @@ def made(protocol: str, late: int, seed: int = 0) -> tuple[Seen, Layout, dict[st
             found.by_chance = 0.5 + 0.01 * rng.standard_normal(20)
         return found
 
-    outcomes = {name: outcome(name) for name in KNOWS if seed == 0 or name != "untrained"}
+    outcomes = {name: outcome(name) for name in KNOWS if seed == 0 or not name.startswith("untrained")}
     observers = {"state_known": p, "window": foretold(0.75, 1.0), "stimulus": expit(0.9 * odds)}
     place = POSITION[electrode - 1] @ np.random.default_rng(seed).standard_normal((2, WIDTH))
     tell = np.random.default_rng(seed + 1).standard_normal((2, WIDTH))

@@ -211,11 +211,11 @@ def test_the_headline_says_no_more_than_the_intervals(
     rival = best_rival(numbers["rows"]["new sessions"])
     compared = numbers["compared"]["new sessions"]
     for other in ("raw_mua", "pca"):
-        compared[f"mae_place_slow - {other}"]["interval"] = against_pca
-    compared[f"mae_place_slow - {rival}"]["interval"] = against_rival
+        compared[f"mae_served - {other}"]["interval"] = against_pca
+    compared[f"mae_served - {rival}"]["interval"] = against_rival
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert headline(Result(tmp_path)).endswith(said)
-    numbers["rows"]["new sessions"]["mae_place_slow"]["interval"] = [0.49, 0.53]
+    numbers["rows"]["new sessions"]["mae_served"]["interval"] = [0.49, 0.53]
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert "not shown to know" in headline(Result(tmp_path))
 
