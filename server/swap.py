@@ -74,7 +74,7 @@ class Swap:
         self._probation: Probation | None = None
         self._probation_ends = 0.0
         self._last: dict[str, Any] | None = None  # what became of the last change that was asked for
-        self._going_back: asyncio.Task[None] | None = None
+        self._going_back: asyncio.Task[None] | None = None  # held, since a task that nobody holds may be collected
         self._lock = asyncio.Lock()
 
     # What people ask for ---------------------------------------------------------------------------------------------

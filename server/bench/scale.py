@@ -1,4 +1,4 @@
-"""More channels, and a shorter hop: what LSL brings without loss, what the whole path takes, and one window a bin.
+"""More channels, and a shorter hop: where LSL ends on this machine, what the whole path takes, and one window a bin.
 
 The bundles are fresh networks of the right size (training/random_bundle.py); what they say means nothing, and takes as
 long as if it did. An encoder takes an electrode for a token, so from 256 on it looks at some of them only.
@@ -26,7 +26,7 @@ from server.bench.path import Watched, produce, serve_process, watch
 from server.bench.producer import CHUNK
 from server.running import free_port, status, wait_for
 
-LSL_CHANNELS = (96, 256, 1024)
+LSL_CHANNELS = (96, 256, 1024, 2048, 4096)  # on two cores LSL ends between the last two
 PATHS = ((96, 96), (256, 96), (1024, 96))  # channels, and how many of them the encoder looks at
 STARTS_S = 90.0
 HOP_S = 0.001  # the shortest
